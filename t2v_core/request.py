@@ -1,0 +1,169 @@
+"""All that a user can ask, as one frozen value; this dataclass is the one table of fields."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from t2v_core.errors import FieldProblem, RequestError
+from t2v_core.fields import Choices, fields_of, problems_in, spec
+
+RANDOM_SEED = -1
+LARGEST_SEED = 2**32 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDefaults:
+    """A model's own values for the request fields that are left open (None)."""
+
+    steps: int = 25
+    sampler: str = "DPM++ 2M"
+    schedule: str = "Model"
+    cfg_scale: float = 9.0
+    width: int = 256
+    height: int = 256
+    frames: int = 16
+    fps: float = 8.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationRequest:
+    """What to make. None stands for the chosen model's own value; `resolve` fills it in.
+
+    Every field's label, limits, help and infotext key are written here and nowhere else.
+    """
+
+    prompt: str = spec("", "Prompt", "What the video shows. May be empty.")
+    negative_prompt: str = spec("", "Negative prompt", "What the video should not show.")
+    model: str = spec("", "Model", "A folder in models/ModelScope, or any folder with a model. Default: the first found.")
+    steps: int | None = spec(
+        None, "Steps", "Sampling steps: more are slower and finer.", infotext="Steps", minimum=1, maximum=1000, step=1
+    )
+    sampler: str | None = spec(
+        None, "Sampler", "The algorithm that turns noise into a video.", infotext="Sampler", chosen=True
+    )
+    schedule: str | None = spec(
+        None, "Schedule", "How the steps are spread over the noise levels.", infotext="Schedule type", chosen=True
+    )
+    cfg_scale: float | None = spec(
+        None,
+        "CFG scale",
+        "How strictly the video follows the prompt. 1 switches guidance off and halves the time.",
+        infotext="CFG scale",
+        minimum=1,
+        maximum=30,
+        step=0.5,
+    )
+    guidance_rescale: float = spec(
+        0.0,
+        "Guidance rescale",
+        "Takes back the contrast that a high CFG scale adds (arXiv 2305.08891); 0 is off, 0.7 usual.",
+        infotext="Guidance rescale",
+        minimum=0,
+        maximum=1,
+        step=0.05,
+    )
+    eta: float | None = spec(
+        None,
+        "Eta",
+        "Fresh noise at each step, for samplers that take it: 0 none, 1 as in training. Default: the sampler's own.",
+        infotext="Eta",
+        minimum=0,
+        maximum=1,
+        step=0.05,
+    )
+    seed: int = spec(
+        RANDOM_SEED,
+        "Seed",
+        "The same seed makes the same video; -1 draws one.",
+        infotext="Seed",
+        minimum=RANDOM_SEED,
+        maximum=LARGEST_SEED,
+        step=1,
+    )
+    width: int | None = spec(
+        None, "Width", "In pixels.", infotext="Width", minimum=8, maximum=4096, step=8, multiple=8
+    )
+    height: int | None = spec(
+        None, "Height", "In pixels.", infotext="Height", minimum=8, maximum=4096, step=8, multiple=8
+    )
+    frames: int | None = spec(
+        None, "Frames", "How many pictures the clip has.", infotext="Frames", minimum=1, maximum=4096, step=1
+    )
+    fps: float | None = spec(
+        None, "Frames per second", "How fast they are shown.", infotext="FPS", minimum=1, maximum=120, step=1
+    )
+    count: int = spec(
+        1, "Clips", "How many videos to make, each with the next seed.", minimum=1, maximum=1000, step=1, group="Output"
+    )
+    format: str = spec("mp4", "Format", "The kind of file.", chosen=True, group="Output")
+    crf: int = spec(
+        17,
+        "Quality (CRF)",
+        "H.264's constant rate factor: 0 is lossless, 17 looks so, 28 is small.",
+        minimum=0,
+        maximum=51,
+        step=1,
+        group="Output",
+    )
+    preset: str = spec(
+        "medium", "Encoder preset", "Slower presets make smaller files of the same quality.", chosen=True, group="Output"
+    )
+    precision: str = spec(
+        "auto",
+        "Precision",
+        "The network's number format. auto: fp16 or bf16 on a GPU, on a CPU fp32 or, where memory is short, bf16.",
+        infotext="Precision",
+        chosen=True,
+        group="Machine",
+    )
+    split_guidance: bool = spec(
+        False,
+        "Split guidance",
+        "Runs the prompt and the negative prompt one after the other: less memory, a little slower.",
+        group="Machine",
+    )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], *, choices: Choices) -> GenerationRequest:
+        """Build a request from a mapping of field names to values.
+
+        Raises:
+            RequestError: with every problem at once: unknown names, wrong types, values out of range.
+        """
+        problems = tuple(problems_in(values, FIELDS, choices))
+        if problems:
+            raise RequestError(problems)
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields by name, in their order, without those left open."""
+        return {name: getattr(self, name) for name in FIELDS if getattr(self, name) is not None}
+
+    def check(self, choices: Choices) -> None:
+        """Raise `RequestError` with everything that is wrong."""
+        self.from_dict({name: getattr(self, name) for name in FIELDS}, choices=choices)
+
+    def resolve(self, defaults: ModelDefaults) -> GenerationRequest:
+        """Fill the fields left open with the model's own values."""
+        open_fields = {
+            field.name: getattr(defaults, field.name)
+            for field in dataclasses.fields(defaults)
+            if getattr(self, field.name) is None
+        }
+        return dataclasses.replace(self, **open_fields)
+
+    def with_field(self, name: str, value: Any) -> GenerationRequest:
+        """The same request with one field changed."""
+        return dataclasses.replace(self, **{name: value})
+
+
+FIELDS = fields_of(GenerationRequest)
+"""Every field by name, in the order of the class body."""
+
+
+def problem(field: str, message: str) -> RequestError:
+    """A `RequestError` about one field."""
+    return RequestError([FieldProblem(field, message)])

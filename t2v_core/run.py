@@ -1,0 +1,128 @@
+"""The only way out of a running generation (events) and into it (interrupt, skip)."""
+
+from __future__ import annotations
+
+import enum
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from t2v_core.errors import Cancelled
+
+Item = TypeVar("Item")
+
+
+class Stage(str, enum.Enum):
+    """What a run is busy with, in order."""
+
+    LOADING = "Loading"
+    TEXT = "Text"
+    SAMPLING = "Sampling"
+    DECODING = "Decoding"
+    ENCODING = "Encoding"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """`done` of `total` units of a stage; the unit is "B", "prompt", "step" or "frame"."""
+
+    stage: Stage
+    done: int
+    total: int
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A sentence the user should see; the run goes on."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """The current estimate of the clean latents, (c, f, h, w), after sampling step `step`."""
+
+    step: int
+    latents: object
+
+
+@dataclass(frozen=True, slots=True)
+class ClipStarted:
+    """Clip `index` (from 0) of `count` begins, with the seed that it will use."""
+
+    index: int
+    count: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClipSaved:
+    """A whole file lies at `path`; `partial` if the run was stopped before it was finished."""
+
+    path: Path
+    partial: bool
+
+
+Event = Progress | Notice | Preview | ClipStarted | ClipSaved
+Listener = Callable[[Event], None]
+
+
+class Stop(enum.Enum):
+    """How the user asked to stop: this clip only, or everything. Both keep what is there."""
+
+    SKIP = "skip"
+    INTERRUPT = "interrupt"
+
+
+def ignore(event: Event) -> None:
+    """The listener of nobody."""
+
+
+class Run:
+    """One user's running request; `interrupt` and `skip` may be called from any thread and from signal handlers."""
+
+    def __init__(self, listener: Listener = ignore) -> None:
+        self._listener = listener
+        self._lock = threading.RLock()
+        self._stop: Stop | None = None
+
+    def report(self, event: Event) -> None:
+        """Tell the listener."""
+        self._listener(event)
+
+    def track(self, items: Iterable[Item], *, stage: Stage, total: int, unit: str) -> Iterator[Item]:
+        """Yield the items, reporting each as one unit of `stage` once it's dealt with."""
+        self.report(Progress(stage, 0, total, unit))
+        for done, item in enumerate(items, start=1):
+            yield item
+            self.report(Progress(stage, done, total, unit))
+
+    def interrupt(self) -> None:
+        """Stop now, keep what is there, start nothing more."""
+        with self._lock:
+            self._stop = Stop.INTERRUPT
+
+    def skip(self) -> None:
+        """Stop the current clip, keep what is there, go on to the next; an interrupt is never weakened to a skip."""
+        with self._lock:
+            self._stop = self._stop or Stop.SKIP
+
+    @property
+    def stop(self) -> Stop | None:
+        """What the user asked for, if anything."""
+        return self._stop
+
+    def raise_if_stopped(self) -> None:
+        """Raise `Cancelled` if the user asked to stop; for stages from which nothing can be kept."""
+        if self._stop is not None:
+            raise Cancelled
+
+    def begin_clip(self) -> bool:
+        """Forget a skip of the clip before; False if the user has interrupted, so that no clip should begin."""
+        with self._lock:
+            if self._stop is Stop.SKIP:
+                self._stop = None
+            return self._stop is None

@@ -1,0 +1,42 @@
+"""What a renderer answers: frames, and everything needed to make them again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from t2v_core.request import GenerationRequest
+
+Frames = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelIdentity:
+    """Which weights made a video: the name people see and the first ten hex digits of the UNet file's SHA-256."""
+
+    name: str
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """Frames, (f, h, w, 3) uint8 RGB, with the resolved request of exactly this clip (its own seed, count 1).
+
+    `partial` says that the run was stopped after `steps_done` of the request's steps, or in decoding.
+    `notes` are further facts for the infotext, such as a retry in fp32.
+    """
+
+    frames: Frames
+    request: GenerationRequest
+    model: ModelIdentity
+    steps_done: int
+    partial: bool = False
+    notes: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.frames.ndim != 4 or self.frames.shape[-1] != 3 or self.frames.dtype != np.uint8:
+            raise ValueError(f"frames are (f, h, w, 3) uint8, not {self.frames.shape} {self.frames.dtype}")
