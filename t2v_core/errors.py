@@ -74,7 +74,7 @@ class OutOfMemoryError(Txt2VideoError):
     exit_code = 7
 
 
-class Cancelled(Txt2VideoError):
+class Cancelled(Txt2VideoError):  # noqa: N818 - stopping on request is no error
     """The user stopped the run before there was anything to keep."""
 
     exit_code = 130

@@ -119,8 +119,8 @@ def _unknown(name: str, fields: Mapping[str, Field]) -> str:
 
 
 def _problem(field: Field, value: Any, choices: Choices) -> str:
-    if value is None and field.optional:
-        return ""
+    if value is None:
+        return "" if field.optional else f"{field.spec.label} is missing."
     if not _is(value, field.kind):
         wanted = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[field.kind]
         bounds = f" from {field.limits}" if field.limits else ""

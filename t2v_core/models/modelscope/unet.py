@@ -1,0 +1,129 @@
+"""The 3D UNet of ModelScope text-to-video (arXiv 2308.06571): noisy latents, timestep and text to the prediction.
+
+Legend: b batch, c channels, f frames, h w latent height and width, n text tokens, d text features.
+The attribute names are the published checkpoints' keys.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from t2v_core.models.modelscope.attention import SpatialTransformer, TemporalTransformer, start_at_zero
+from t2v_core.models.modelscope.blocks import Downsample, ResidualBlock, Upsample
+from t2v_core.models.modelscope.config import UNetConfig
+
+
+class UNet3D(nn.Module):
+    """Spatial layers see one frame, temporal layers one place of all frames."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        time_dim = 4 * config.dim
+        self.time_embed = nn.Sequential(nn.Linear(config.dim, time_dim), nn.SiLU(), nn.Linear(time_dim, time_dim))
+
+        stem = nn.Conv2d(config.in_dim, config.dim, 3, padding=1)
+        # The one transformer whose heads come from num_heads instead of from its channels.
+        stem_over_frames = TemporalTransformer(
+            config.dim, heads=config.num_heads, head_dim=config.head_dim, norm_groups=config.norm_groups
+        )
+        self.input_blocks = nn.ModuleList([nn.ModuleList([stem, stem_over_frames])])
+        dims = [config.dim * mult for mult in config.dim_mult]
+        skip_dims, dim, deepest = [config.dim], config.dim, len(dims) - 1
+        for level, out_dim in enumerate(dims):
+            for _ in range(config.res_blocks):
+                self.input_blocks.append(nn.ModuleList(self._layers(dim, out_dim, level)))
+                skip_dims.append(dim := out_dim)
+            if level < deepest:
+                self.input_blocks.append(Downsample(dim))
+                skip_dims.append(dim)
+
+        self.middle_block = nn.ModuleList(
+            [self._residual(dim, dim), *self._transformers(dim), self._residual(dim, dim)]
+        )
+
+        self.output_blocks = nn.ModuleList()
+        for level, out_dim in reversed(list(enumerate(dims))):
+            for block in range(config.res_blocks + 1):
+                layers = self._layers(dim + skip_dims.pop(), out_dim, level)
+                dim = out_dim
+                if level > 0 and block == config.res_blocks:
+                    layers.append(Upsample(dim))
+                self.output_blocks.append(nn.ModuleList(layers))
+
+        self.out = nn.Sequential(
+            nn.GroupNorm(config.norm_groups, dim), nn.SiLU(), nn.Conv2d(dim, config.out_dim, 3, padding=1)
+        )
+        start_at_zero(self.out[-1])
+
+    def forward(self, latents: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
+        """Predict what the model was trained to predict (noise, velocity or clean latents).
+
+        Args:
+            latents: (b, c, f, h, w), any f, h, w from 1 on.
+            timesteps: (b,), 0 to 999, fractions allowed.
+            text: (b, n, d), the text tower's output.
+
+        Returns:
+            (b, c, f, h, w).
+        """
+        frames = latents.shape[2]
+        time = self.time_embed(timestep_embedding(timesteps, self.config.dim).to(latents.dtype))
+        x = rearrange(latents, "b c f h w -> (b f) c h w").contiguous(memory_format=torch.channels_last)
+
+        skips = []
+        for block in self.input_blocks:
+            x = _apply(block, x, time=time, text=text, frames=frames)
+            skips.append(x)
+        x = _apply(self.middle_block, x, time=time, text=text, frames=frames)
+        for block in self.output_blocks:
+            x = torch.cat([x, skips.pop()], dim=1)
+            size = (skips[-1].shape[-2], skips[-1].shape[-1]) if skips else (0, 0)
+            x = _apply(block, x, time=time, text=text, frames=frames, size=size)
+        return rearrange(self.out(x), "(b f) c h w -> b c f h w", f=frames)
+
+    def _layers(self, dim: int, out_dim: int, level: int) -> list[nn.Module]:
+        attends = 1 / 2**level in self.config.attn_scales
+        return [self._residual(dim, out_dim), *(self._transformers(out_dim) if attends else ())]
+
+    def _residual(self, dim: int, out_dim: int) -> ResidualBlock:
+        config = self.config
+        return ResidualBlock(
+            dim, out_dim, time_dim=4 * config.dim, norm_groups=config.norm_groups, dropout=config.dropout
+        )
+
+    def _transformers(self, dim: int) -> tuple[nn.Module, nn.Module]:
+        config, heads = self.config, dim // self.config.head_dim
+        over_places = SpatialTransformer(
+            dim, heads=heads, head_dim=config.head_dim, context_dim=config.context_dim, norm_groups=config.norm_groups
+        )
+        over_frames = TemporalTransformer(dim, heads=heads, head_dim=config.head_dim, norm_groups=config.norm_groups)
+        return over_places, over_frames
+
+
+def timestep_embedding(timesteps: Tensor, dim: int) -> Tensor:
+    """Sinusoids of timesteps (b,) as (b, dim) float32: cosines first, frequencies 10000^(-i / (dim/2))."""
+    half = dim // 2
+    exponents = torch.arange(half, dtype=torch.float32, device=timesteps.device) / half
+    angles = timesteps.float()[:, None] * torch.exp(-math.log(10_000) * exponents)
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+def _apply(
+    block: nn.Module, x: Tensor, *, time: Tensor, text: Tensor, frames: int, size: tuple[int, int] = (0, 0)
+) -> Tensor:
+    """Run the layers of one block, each with what its kind needs; `size` is what an upsampling must reach."""
+    for layer in block if isinstance(block, nn.ModuleList) else (block,):
+        if isinstance(layer, ResidualBlock):
+            x = layer(x, time, frames)
+        elif isinstance(layer, (SpatialTransformer, TemporalTransformer)):
+            x = layer(x, text, frames)
+        elif isinstance(layer, Upsample):
+            x = layer(x, size)
+        else:
+            x = layer(x)
+    return x

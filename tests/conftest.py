@@ -1,0 +1,23 @@
+"""What every test shares: a process in which the oracles can be imported."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+
+def _hide_broken_torchvision() -> None:
+    """Make a torchvision that was built for another torch invisible.
+
+    open_clip_torch installs it; next to a CPU build of torch it fails at import, and transformers and diffusers,
+    which only want it for pictures, fail with it.
+    """
+    try:
+        importlib.import_module("torchvision")
+    except (ImportError, RuntimeError, OSError):
+        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        sys.modules["torchvision"] = None  # type: ignore[assignment]
+
+
+_hide_broken_torchvision()
