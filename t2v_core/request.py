@@ -37,7 +37,9 @@ class GenerationRequest:
 
     prompt: str = spec("", "Prompt", "What the video shows. May be empty.")
     negative_prompt: str = spec("", "Negative prompt", "What the video should not show.")
-    model: str = spec("", "Model", "A folder in models/ModelScope, or any folder with a model. Default: the first found.")
+    model: str = spec(
+        "", "Model", "A folder in models/ModelScope, or any folder with a model. Default: the first found."
+    )
     steps: int | None = spec(
         None, "Steps", "Sampling steps: more are slower and finer.", infotext="Steps", minimum=1, maximum=1000, step=1
     )
@@ -83,9 +85,7 @@ class GenerationRequest:
         maximum=LARGEST_SEED,
         step=1,
     )
-    width: int | None = spec(
-        None, "Width", "In pixels.", infotext="Width", minimum=8, maximum=4096, step=8, multiple=8
-    )
+    width: int | None = spec(None, "Width", "In pixels.", infotext="Width", minimum=8, maximum=4096, step=8, multiple=8)
     height: int | None = spec(
         None, "Height", "In pixels.", infotext="Height", minimum=8, maximum=4096, step=8, multiple=8
     )
@@ -109,7 +109,11 @@ class GenerationRequest:
         group="Output",
     )
     preset: str = spec(
-        "medium", "Encoder preset", "Slower presets make smaller files of the same quality.", chosen=True, group="Output"
+        "medium",
+        "Encoder preset",
+        "Slower presets make smaller files of the same quality.",
+        chosen=True,
+        group="Output",
     )
     precision: str = spec(
         "auto",
