@@ -88,32 +88,50 @@ class Run:
         self._listener = listener
         self._lock = threading.RLock()
         self._stop: Stop | None = None
+        self._stops = 0
 
     def report(self, event: Event) -> None:
         """Tell the listener."""
         self._listener(event)
 
-    def track(self, items: Iterable[Item], *, stage: Stage, total: int, unit: str) -> Iterator[Item]:
-        """Yield the items, reporting each as one unit of `stage` once it's dealt with."""
-        self.report(Progress(stage, 0, total, unit))
-        for done, item in enumerate(items, start=1):
+    def track(
+        self,
+        items: Iterable[Item],
+        *,
+        stage: Stage,
+        total: int,
+        unit: str,
+        units: Callable[[Item], int] = lambda item: 1,
+    ) -> Iterator[Item]:
+        """Yield the items, reporting each as `units(item)` units of `stage` once it's dealt with."""
+        done = 0
+        self.report(Progress(stage, done, total, unit))
+        for item in items:
             yield item
+            done += units(item)
             self.report(Progress(stage, done, total, unit))
 
     def interrupt(self) -> None:
         """Stop now, keep what is there, start nothing more."""
         with self._lock:
             self._stop = Stop.INTERRUPT
+            self._stops += 1
 
     def skip(self) -> None:
         """Stop the current clip, keep what is there, go on to the next; an interrupt is never weakened to a skip."""
         with self._lock:
             self._stop = self._stop or Stop.SKIP
+            self._stops += 1
 
     @property
     def stop(self) -> Stop | None:
         """What the user asked for, if anything."""
         return self._stop
+
+    @property
+    def stops(self) -> int:
+        """How often the user has asked to stop: a stage that begins after a stop ends early only at the next one."""
+        return self._stops
 
     def raise_if_stopped(self) -> None:
         """Raise `Cancelled` if the user asked to stop; for stages from which nothing can be kept."""

@@ -1,0 +1,30 @@
+"""What the program needs to know of the place it runs in: folders, device, and when the device is free."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol
+
+
+class Host(Protocol):
+    """A WebUI, or a plain command line."""
+
+    @property
+    def models_folders(self) -> Sequence[Path]:
+        """Folders whose subfolders are models, in the order in which they are searched."""
+        ...
+
+    @property
+    def output_folder(self) -> Path:
+        """Where videos go if the user names no folder."""
+        ...
+
+    def device(self) -> str:
+        """The torch device to run on, such as "cuda", "mps" or "cpu"."""
+        ...
+
+    def borrow_device(self) -> AbstractContextManager[None]:
+        """Have the device to ourselves; whoever used it before gets it back as it was, whatever happens."""
+        ...

@@ -1,0 +1,1 @@
+"""The places the program runs in."""

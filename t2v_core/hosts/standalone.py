@@ -1,0 +1,54 @@
+"""No WebUI around us: a shell, a rented GPU, a test."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+MODEL_FOLDERS = ("ModelScope", "text2video")
+"""Where models lie inside a `models` folder, in the order in which they are searched."""
+
+
+@dataclass(frozen=True, slots=True)
+class StandaloneHost:
+    """`models_folder` and `device_name` override what is found by itself."""
+
+    models_folder: Path | None = None
+    device_name: str | None = None
+
+    @property
+    def models_folders(self) -> Sequence[Path]:
+        """The given folder alone, or those of the working directory and of the WebUI that we are installed in."""
+        if self.models_folder is not None:
+            return (self.models_folder, *(self.models_folder / name for name in MODEL_FOLDERS))
+        package = Path(__file__).resolve().parents[2]
+        roots = [Path.cwd()]
+        if package.parent.name == "extensions":
+            roots.append(package.parents[1])
+        return tuple(root / "models" / name for root in roots for name in MODEL_FOLDERS)
+
+    @property
+    def output_folder(self) -> Path:
+        """A folder for today, as the WebUI has."""
+        return Path.cwd() / "outputs" / "txt2video-videos" / datetime.date.today().isoformat()
+
+    def device(self) -> str:
+        """The named device, or the first kind that this machine has."""
+        import torch
+
+        if self.device_name:
+            return self.device_name
+        if torch.cuda.is_available():
+            return "cuda"
+        if torch.backends.mps.is_available():
+            return "mps"
+        xpu = getattr(torch, "xpu", None)
+        return "xpu" if xpu is not None and xpu.is_available() else "cpu"
+
+    @contextlib.contextmanager
+    def borrow_device(self) -> Iterator[None]:
+        """Nobody else is here."""
+        yield

@@ -1,0 +1,1 @@
+"""How a video is made: encode the prompt, draw noise, sample, decode."""

@@ -1,0 +1,75 @@
+"""Renders on this machine, with the weights of the request's model."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+
+import torch
+
+from t2v_core.errors import NonFiniteError, OutOfMemoryError
+from t2v_core.host import Host
+from t2v_core.rendering.local_model import LocalModel
+from t2v_core.rendering.plan import FULL_PRECISION, Plan, resolve_precision
+from t2v_core.rendering.story import tell
+from t2v_core.request import GenerationRequest, problem
+from t2v_core.run import Notice, Run
+from t2v_core.video import Video
+
+logger = logging.getLogger(__name__)
+
+
+class LocalRenderer:
+    """Keeps the last model that it used, so that the next clip loads nothing."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._model: LocalModel | None = None
+
+    def resolve(self, request: GenerationRequest) -> GenerationRequest:
+        """See `Renderer.resolve`."""
+        source = find_model(request.model, self._host.models_folders)
+        precision = resolve_precision(request.precision, device=self._host.device(), parameters=source.parameters)
+        resolved = dataclasses.replace(request, model=source.name, precision=precision).resolve(source.config.defaults)
+        _check_size(resolved, multiple=source.config.vae.downsampling)
+        return resolved
+
+    def render(self, request: GenerationRequest, run: Run) -> Video:
+        """See `Renderer.render`; what isn't finite is tried once more in fp32."""
+        with self._host.borrow_device():
+            try:
+                return self._render(request, run)
+            except NonFiniteError as error:
+                if request.precision == FULL_PRECISION:
+                    raise NonFiniteError(
+                        error.problem,
+                        remedy="The model's files may be damaged: python -m t2v_core doctor examines them. "
+                        "If they are whole, lower the CFG scale.",
+                    ) from error
+                run.report(Notice(f"{error.problem} Trying once more in {FULL_PRECISION}."))
+            return self._render(dataclasses.replace(request, precision=FULL_PRECISION), run)
+
+    def _render(self, request: GenerationRequest, run: Run) -> Video:
+        try:
+            return tell(request, self._model_for(request), run)
+        except (torch.cuda.OutOfMemoryError, MemoryError) as error:
+            self._model = None
+            raise OutOfMemoryError(
+                f"{request.width}×{request.height} with {request.frames} frames doesn't fit into this machine's memory.",
+                remedy="Lower the size or the number of frames, use --split-guidance, or --precision bf16.",
+            ) from error
+
+    def _model_for(self, request: GenerationRequest) -> LocalModel:
+        plan = Plan(device=self._host.device(), precision=request.precision)
+        source = find_model(request.model, self._host.models_folders)
+        if self._model is None or not self._model.serves(source, plan):
+            self._model = None  # gives the memory back before the next one takes its own
+            self._model = LocalModel(source, plan)
+        return self._model
+
+
+def _check_size(request: GenerationRequest, *, multiple: int) -> None:
+    for name in ("width", "height"):
+        value = getattr(request, name)
+        if value % multiple:
+            raise problem(name, f"{name.title()} must be a multiple of {multiple} for {request.model}, not {value}.")

@@ -1,0 +1,93 @@
+"""A model of this machine's disk as the story needs it: each part is loaded when it is first used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from t2v_core.models.catalogue import Source
+from t2v_core.models.modelscope.tokenizer import tokenize
+from t2v_core.rendering.plan import Plan, decode_chunk
+from t2v_core.request import GenerationRequest
+from t2v_core.run import Progress, Run, Stage
+from t2v_core.sampling.denoiser import Prediction
+from t2v_core.sampling.schedule import NoiseSchedule
+
+PREDICTIONS = {"eps": Prediction.EPS, "v": Prediction.V, "x0": Prediction.SAMPLE}
+
+
+class LocalModel:
+    """The text tower, the UNet and the autoencoder of one model, on one device and in one number format."""
+
+    def __init__(self, source: Source, plan: Plan) -> None:
+        self._source = source
+        self._plan = plan
+        self._parts: dict[Part, nn.Module] = {}
+        self.identity = source.identity
+        self.prediction = PREDICTIONS[source.config.noise.prediction]
+        self.noise_schedule = NoiseSchedule.from_config(source.config.noise)
+
+    def serves(self, source: Source, plan: Plan) -> bool:
+        """Whether this model is the one wanted."""
+        return (self._source, self._plan) == (source, plan)
+
+    def latent_shape(self, request: GenerationRequest) -> tuple[int, int, int, int]:
+        """(c, f, h, w) of the request's clip."""
+        cell = self._source.config.vae.downsampling
+        assert request.width is not None
+        assert request.height is not None
+        assert request.frames is not None
+        return self._source.config.unet.in_dim, request.frames, request.height // cell, request.width // cell
+
+    def decode_chunk(self, request: GenerationRequest) -> int:
+        """How many frames to decode at once."""
+        assert request.width is not None
+        assert request.height is not None
+        return decode_chunk(request.width * request.height)
+
+    def encode(self, prompts: tuple[str, ...], run: Run) -> Tensor:
+        """The prompts' features (b, n, d), float32; the shorter ones are filled up with chunks of the empty prompt."""
+        tower = self._part(Part.TEXT, run)
+        chunks = [tokenize(prompt) for prompt in prompts]
+        longest = max(map(len, chunks))
+        padded = [prompt + tokenize("") * (longest - len(prompt)) for prompt in chunks]
+        features = []
+        for tokens in run.track(padded, stage=Stage.TEXT, total=len(padded), unit="prompt"):
+            chunk_features = tower(torch.tensor(tokens, device=self._plan.device))
+            features.append(chunk_features.flatten(0, 1))
+        return torch.stack(features)
+
+    def predictor(self, run: Run) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+        """The UNet in its own number format, from and to float32 latents."""
+        unet, dtype = self._part(Part.UNET, run), self._plan.dtype
+
+        def predict(latents: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
+            return unet(latents.to(dtype), timesteps, text.to(dtype)).float()
+
+        return predict
+
+    def decoder(self, run: Run) -> Callable[[Tensor], Tensor]:
+        """The autoencoder's second half: latents (f, c, h, w) to pictures (f, 3, H, W) in 0..1."""
+        # After a stop this part is still needed, to keep what was sampled.
+        autoencoder, dtype = self._part(Part.AUTOENCODER, run, stoppable=False), self._plan.dtype
+        scale = self._source.config.vae.scale_factor
+
+        def to_pictures(latents: Tensor) -> Tensor:
+            pictures = autoencoder.decode((latents / scale).to(dtype))  # type: ignore[operator]
+            return (pictures.float() / 2 + 0.5).clamp(0, 1)
+
+        return to_pictures
+
+    def _part(self, name: Part, run: Run, *, stoppable: bool = True) -> nn.Module:
+        if name not in self._parts:
+
+            def on_bytes(done: int, total: int) -> None:
+                run.report(Progress(Stage.LOADING, done, total, "B"))
+                if stoppable:
+                    run.raise_if_stopped()
+
+            part = self._source.load(name, dtype=self._plan.dtype, device=self._plan.device, on_bytes=on_bytes)
+            self._parts[name] = part.eval().requires_grad_(False)
+        return self._parts[name]

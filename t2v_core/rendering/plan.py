@@ -1,0 +1,56 @@
+"""Which number format and how many frames at once: decided before a run, from the device and its free memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+AUTO = "auto"
+PRECISIONS = (AUTO, "fp32", "fp16", "bf16")
+"""What a request may ask for; "auto" is resolved by `resolve_precision`."""
+
+FULL_PRECISION = "fp32"
+_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
+# A forward pass needs room beside the weights; measured at 16 frames of 256×256 with guidance, see docs/performance.md.
+_ROOM_BESIDE_WEIGHTS = 1.3
+_LARGEST_CHUNK = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How one run uses the machine."""
+
+    device: str
+    precision: str
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The number format of the weights."""
+        import torch
+
+        return {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[self.precision]
+
+
+def resolve_precision(asked: str, *, device: str, parameters: int) -> str:
+    """The number format of a run: what was asked, else fp16 on a GPU, and on a CPU fp32 if `parameters` fit so."""
+    if asked != AUTO:
+        return asked
+    if device.split(":")[0] != "cpu":
+        return "fp16"
+    needed = parameters * _BYTES[FULL_PRECISION] * _ROOM_BESIDE_WEIGHTS
+    return FULL_PRECISION if needed < free_memory() else "bf16"
+
+
+def decode_chunk(pixels: int) -> int:
+    """How many frames of so many pixels are decoded at once: as many as take about the memory of one at 1024×1024."""
+    return max(1, min(_LARGEST_CHUNK, 1024 * 1024 // max(1, pixels)))
+
+
+def free_memory() -> int:
+    """Bytes of main memory that are free to take."""
+    import psutil
+
+    return psutil.virtual_memory().available

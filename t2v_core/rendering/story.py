@@ -1,0 +1,155 @@
+"""A video, told in four sentences: encode the prompt, draw noise, sample, decode.
+
+Legend: b batch, c latent channels, f frames, h w latent height and width, n text tokens, d text features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from t2v_core.errors import NonFiniteError
+from t2v_core.request import GenerationRequest
+from t2v_core.run import Preview, Run, Stage
+from t2v_core.sampling import find_sampler, load
+from t2v_core.sampling.denoiser import Prediction
+from t2v_core.sampling.guidance import guided
+from t2v_core.sampling.noise import FrameNoise
+from t2v_core.sampling.schedule import NoiseSchedule, levels
+from t2v_core.video import Frames, ModelIdentity, Video
+
+Value = TypeVar("Value")
+
+
+class VideoModel(Protocol):
+    """What the story needs of a model; each family has one."""
+
+    identity: ModelIdentity
+    prediction: Prediction
+    noise_schedule: NoiseSchedule
+
+    def latent_shape(self, request: GenerationRequest) -> tuple[int, int, int, int]:
+        """(c, f, h, w) of the request's clip."""
+        ...
+
+    def decode_chunk(self, request: GenerationRequest) -> int:
+        """How many frames to decode at once."""
+        ...
+
+    def encode(self, prompts: tuple[str, ...], run: Run) -> Tensor:
+        """The prompts' features (b, n, d), padded to a common n."""
+        ...
+
+    def predictor(self, run: Run) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+        """The network: latents (b, c, f, h, w), timesteps (b,) and text (b, n, d) to its prediction, float32."""
+        ...
+
+    def decoder(self, run: Run) -> Callable[[Tensor], Tensor]:
+        """Latents of some frames (f, c, h, w) to pictures (f, 3, H, W) in 0..1, float32."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """Clean latents (1, c, f, h, w) after `steps_done` steps."""
+
+    latents: Tensor
+    steps_done: int
+
+
+@torch.inference_mode()
+def tell(request: GenerationRequest, model: VideoModel, run: Run) -> Video:
+    """Make the clip of a resolved request."""
+    text = encode(request, model, run)
+    noise = draw(request, model)
+    sampled = sample(request, model, run, text=text, noise=noise)
+    frames = decode(sampled.latents, request, model, run)
+    unfinished = sampled.steps_done < _given(request.steps) or len(frames) < _given(request.frames)
+    return Video(frames, request, model.identity, steps_done=sampled.steps_done, partial=unfinished)
+
+
+def encode(request: GenerationRequest, model: VideoModel, run: Run) -> Tensor:
+    """The prompt's and the negative prompt's features, (2, n, d), in this order."""
+    features = model.encode((request.prompt, request.negative_prompt), run)
+    run.raise_if_stopped()
+    return features
+
+
+def draw(request: GenerationRequest, model: VideoModel) -> FrameNoise:
+    """The noise of this seed: what frame i gets depends on the seed and i alone."""
+    channels, frames, height, width = model.latent_shape(request)
+    return FrameNoise(request.seed, channels=channels, frames=frames, height=height, width=width)
+
+
+def sample(request: GenerationRequest, model: VideoModel, run: Run, *, text: Tensor, noise: FrameNoise) -> Sampled:
+    """Turn noise into clean latents; a stop keeps the estimate of the last finished step."""
+    predict = model.predictor(run)
+    denoise = guided(
+        predict,
+        model.prediction,
+        text[:1],
+        text[1:],
+        scale=_given(request.cfg_scale),
+        rescale=request.guidance_rescale,
+        split=request.split_guidance,
+    )
+    count = _given(request.steps)
+    sampler = find_sampler(_given(request.sampler))
+    levels_of_run = levels(_given(request.schedule), count, model.noise_schedule, sampler=sampler)
+    start = noise.draw(0).to(text.device)
+    trajectory = load(sampler)(denoise, start, levels_of_run, noise=noise, eta=sampler.resolve_eta(request.eta))
+
+    done, latents = 0, start
+    for step in run.track(trajectory, stage=Stage.SAMPLING, total=count, unit="step"):
+        raise_if_no_picture(step.denoised)
+        done, latents = step.index + 1, step.denoised
+        run.report(Preview(done, latents[0]))
+        if run.stop:
+            return Sampled(latents, done)
+        latents = step.latents
+    return Sampled(latents, done)
+
+
+def decode(latents: Tensor, request: GenerationRequest, model: VideoModel, run: Run) -> Frames:
+    """Latents (1, c, f, h, w) to frames; a stop that comes now keeps the frames that are decoded."""
+    stops = run.stops
+    to_pictures = model.decoder(run)
+    chunks = rearrange(latents, "1 c f h w -> f c h w").split(model.decode_chunk(request))
+    pictures: list[Frames] = []
+    for frames in run.track(chunks, stage=Stage.DECODING, total=latents.shape[2], unit="frame", units=len):
+        pictures.append(to_bytes(to_pictures(frames)))
+        if run.stops > stops:
+            break
+    return np.concatenate(pictures)
+
+
+def to_bytes(pictures: Tensor) -> Frames:
+    """Pictures (f, 3, H, W) in 0..1 to (f, H, W, 3) uint8.
+
+    Raises:
+        NonFiniteError: for NaN, which would otherwise become black without a word.
+    """
+    if not torch.isfinite(pictures).all():
+        raise NonFiniteError("The autoencoder gave values that are no picture (NaN).")
+    return rearrange(pictures.mul(255.0).round().clamp(0, 255).to(torch.uint8), "f c h w -> f h w c").cpu().numpy()
+
+
+def raise_if_no_picture(latents: Tensor) -> None:
+    """Raise `NonFiniteError` for latents that can only become a black or empty video."""
+    spread = latents.std()
+    if not torch.isfinite(spread):
+        raise NonFiniteError("The network gave values that are no picture (NaN or infinite).")
+    if spread == 0:
+        raise NonFiniteError("The network gave latents that are all the same: an empty picture.")
+
+
+def _given(value: Value | None) -> Value:
+    """A field of a resolved request, which is never open."""
+    assert value is not None
+    return value

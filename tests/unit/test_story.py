@@ -1,0 +1,140 @@
+"""The story of a video, told with tiny random networks."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from t2v_core.errors import Cancelled, NonFiniteError
+from t2v_core.rendering.story import tell
+from t2v_core.request import GenerationRequest, ModelDefaults
+from t2v_core.run import Preview, Progress, Run, Stage
+from t2v_core.sampling import SAMPLERS, SCHEDULES
+from t2v_core.sampling.denoiser import Prediction
+from t2v_core.sampling.schedule import NoiseSchedule
+from t2v_core.video import ModelIdentity
+
+REQUEST = GenerationRequest(prompt="a", seed=7, precision="fp32", model="tiny").resolve(
+    ModelDefaults(steps=3, width=32, height=16, frames=5)
+)
+
+
+class TinyModel:
+    """A network whose prediction depends on everything it's given, and a decoder that tells frames apart."""
+
+    identity = ModelIdentity("tiny", "0" * 10)
+    prediction = Prediction.EPS
+    noise_schedule = NoiseSchedule.linear_sd()
+
+    def __init__(self, *, chunk: int = 2, broken_from: int | None = None) -> None:
+        self.chunk = chunk
+        self.calls = 0
+        self.broken_from = broken_from
+
+    def latent_shape(self, request):
+        return 4, request.frames, request.height // 8, request.width // 8
+
+    def decode_chunk(self, request):
+        return self.chunk
+
+    def encode(self, prompts, run):
+        return torch.stack([torch.full((2, 3), float(len(prompt))) for prompt in prompts])
+
+    def predictor(self, run):
+        def predict(latents, timesteps, text):
+            self.calls += 1
+            if self.broken_from is not None and self.calls >= self.broken_from:
+                return torch.full_like(latents, torch.nan)
+            shift = (text.mean(dim=(1, 2)) + timesteps / 1000)[:, None, None, None, None]
+            return torch.tanh(latents + shift)
+
+        return predict
+
+    def decoder(self, run):
+        return lambda latents: latents.mean(1, keepdim=True).repeat(1, 3, 8, 8).sigmoid()
+
+
+def stop_at(stage, done, *, how="interrupt"):
+    """A run whose user stops once a stage has got so far."""
+
+    def listen(event):
+        if isinstance(event, Progress) and event.stage is stage and event.done == done:
+            getattr(run, how)()
+
+    run = Run(listen)
+    return run
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_tells_a_whole_video_that_the_seed_decides(sampler):
+    request = dataclasses.replace(REQUEST, sampler=sampler, cfg_scale=1.0 if sampler == "LCM" else 9.0)
+    first, again = (tell(request, TinyModel(), Run()) for _ in range(2))
+    assert first.frames.shape == (5, 16, 32, 3)
+    assert not first.partial
+    assert np.array_equal(first.frames, again.frames)
+    other = tell(dataclasses.replace(request, seed=8), TinyModel(), Run())
+    assert not np.array_equal(first.frames, other.frames)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_every_schedule_takes_the_asked_number_of_steps(schedule):
+    model = TinyModel()
+    tell(dataclasses.replace(REQUEST, schedule=schedule, steps=7), model, Run())
+    assert model.calls == 7
+
+
+def test_frames_do_not_depend_on_how_many_are_decoded_at_once():
+    videos = [tell(REQUEST, TinyModel(chunk=chunk), Run()).frames for chunk in (1, 2, 5)]
+    assert np.array_equal(videos[0], videos[1])
+    assert np.array_equal(videos[0], videos[2])
+
+
+def test_split_guidance_gives_the_same_video_in_twice_the_calls():
+    together, split = TinyModel(), TinyModel()
+    frames = tell(REQUEST, together, Run()).frames
+    same = tell(dataclasses.replace(REQUEST, split_guidance=True), split, Run()).frames
+    assert np.array_equal(frames, same)
+    assert (together.calls, split.calls) == (3, 6)
+
+
+def test_a_stop_while_sampling_keeps_the_estimate_and_all_its_frames():
+    video = tell(REQUEST, TinyModel(), stop_at(Stage.SAMPLING, 1))
+    assert video.partial
+    assert video.steps_done == 2
+    assert len(video.frames) == 5
+
+
+def test_a_stop_while_decoding_keeps_the_frames_that_are_there():
+    video = tell(REQUEST, TinyModel(), stop_at(Stage.DECODING, 2))
+    assert video.partial
+    assert video.steps_done == 3
+    assert 2 <= len(video.frames) < 5
+    assert np.array_equal(video.frames, tell(REQUEST, TinyModel(), Run()).frames[: len(video.frames)])
+
+
+def test_a_stop_before_the_first_step_keeps_nothing():
+    run = Run()
+    run.interrupt()
+    with pytest.raises(Cancelled):
+        tell(REQUEST, TinyModel(), run)
+
+
+def test_progress_leaves_through_the_run_alone(capfd):
+    events = []
+    tell(REQUEST, TinyModel(), Run(events.append))
+    seen = [(event.stage, event.done) for event in events if isinstance(event, Progress)]
+    assert seen == [(Stage.SAMPLING, i) for i in range(4)] + [(Stage.DECODING, i) for i in (0, 2, 4, 5)]
+    previews = [event for event in events if isinstance(event, Preview)]
+    assert [preview.step for preview in previews] == [1, 2, 3]
+    assert previews[-1].latents.shape == (4, 5, 2, 4)  # type: ignore[attr-defined]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_is_no_picture_is_noticed_at_the_step_where_it_appears():
+    model = TinyModel(broken_from=2)
+    with pytest.raises(NonFiniteError):
+        tell(REQUEST, model, Run())
+    assert model.calls == 2
