@@ -12,7 +12,9 @@ import numpy.typing as npt
 from t2v_core.errors import WeightsError
 
 SMALLEST_ALPHA_CUMPROD = 2.0**-24
-"""Stands for 0 at the last timestep of a schedule with zero terminal SNR, as in Diffusers, so nothing is infinite."""
+"""Stands for 0 at the last timestep of a schedule with zero terminal SNR, as in Diffusers, so nothing is infinite.
+
+Where the timestep before has less signal than this (beta_schedule "linear"), it's half of that one's."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -27,7 +29,8 @@ def alphas_cumprod(config: Mapping[str, Any]) -> Floats:
     signal: Floats = np.cumprod(1.0 - _betas(config), dtype=np.float64)
     if one_of(config, "rescale_betas_zero_snr", (False, True)):
         signal = _with_zero_terminal_snr(signal)
-    signal[-1] = signal[-1] or SMALLEST_ALPHA_CUMPROD
+    if signal[-1] == 0:
+        signal[-1] = min([SMALLEST_ALPHA_CUMPROD, *signal[-2:-1] / 2])
     if not (np.diff(signal) < 0).all():
         raise _wrong("beta_end", config.get("beta_end"), "small enough that some signal is left at each timestep")
     return signal

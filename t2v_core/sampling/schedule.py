@@ -156,7 +156,10 @@ def model_spacing(steps: int, noise_schedule: NoiseSchedule) -> tuple[Level, ...
 def trailing_spacing(steps: int, noise_schedule: NoiseSchedule) -> tuple[Level, ...]:
     """Even steps counted from the last timestep: round(1000 - i * 1000 / steps) - 1 (arXiv 2305.08891, table 2)."""
     trained = len(noise_schedule)
-    return tuple(noise_schedule.at(round(trained - i * trained / steps) - 1) for i in range(steps))
+    # Some of these lie exactly between two timesteps (at 48 steps, say); what arange's own rounding makes of them is
+    # what other programs sample with. It can run one too far.
+    points = np.arange(trained, 0, -trained / steps)[:steps]
+    return tuple(noise_schedule.at(timestep) for timestep in (np.round(points) - 1).tolist())
 
 
 def karras_spacing(steps: int, noise_schedule: NoiseSchedule) -> tuple[Level, ...]:
