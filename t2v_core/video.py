@@ -27,7 +27,7 @@ class Video:
     """Frames, (f, h, w, 3) uint8 RGB, with the resolved request of exactly this clip (its own seed, count 1).
 
     `partial` says that the run was stopped after `steps_done` of the request's steps, or in decoding.
-    `notes` are further facts for the infotext, such as a retry in fp32.
+    `notes` are further facts for the infotext; `versions` are of the programs that the frames depend on.
     """
 
     frames: Frames
@@ -36,6 +36,7 @@ class Video:
     steps_done: int
     partial: bool = False
     notes: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.frames.ndim != 4 or self.frames.shape[-1] != 3 or self.frames.dtype != np.uint8:

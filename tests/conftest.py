@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
+from pathlib import Path
+
+import pytest
 
 
 def _hide_broken_torchvision() -> None:
@@ -21,3 +25,22 @@ def _hide_broken_torchvision() -> None:
 
 
 _hide_broken_torchvision()
+
+
+class HostStub:
+    """A host whose folders all lie in one place."""
+
+    def __init__(self, folder: Path) -> None:
+        self.models_folders = (folder / "models",)
+        self.output_folder = folder / "outputs"
+
+    def device(self) -> str:
+        return "cpu"
+
+    def borrow_device(self) -> contextlib.nullcontext[None]:
+        return contextlib.nullcontext()
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> HostStub:
+    return HostStub(tmp_path)

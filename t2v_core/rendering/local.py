@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from pathlib import Path
 
 import torch
 
 from t2v_core.errors import NonFiniteError, OutOfMemoryError
 from t2v_core.host import Host
+from t2v_core.models.catalogue import find_model
+from t2v_core.models.layouts import ModelFolder
+from t2v_core.models.loading import count_parameters
+from t2v_core.models.modelscope.checkpoint import Part
 from t2v_core.rendering.local_model import LocalModel
 from t2v_core.rendering.plan import FULL_PRECISION, Plan, resolve_precision
 from t2v_core.rendering.story import tell
@@ -25,13 +30,18 @@ class LocalRenderer:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._model: LocalModel | None = None
+        self._examined: tuple[ModelFolder, int] | None = None
 
     def resolve(self, request: GenerationRequest) -> GenerationRequest:
         """See `Renderer.resolve`."""
-        source = find_model(request.model, self._host.models_folders)
-        precision = resolve_precision(request.precision, device=self._host.device(), parameters=source.parameters)
-        resolved = dataclasses.replace(request, model=source.name, precision=precision).resolve(source.config.defaults)
-        _check_size(resolved, multiple=source.config.vae.downsampling)
+        folder = find_model(request.model, self._host.models_folders)
+        if self._examined is None or self._examined[0] != folder:
+            self._examined = (folder, sum(count_parameters(folder, part) for part in Part))
+        precision = resolve_precision(request.precision, device=self._host.device(), parameters=self._examined[1])
+        # A folder that has no name among the models stays named by its path, so that it's found again.
+        name = request.model if folder.folder == _as_folder(request.model) else folder.name
+        resolved = dataclasses.replace(request, model=name, precision=precision).resolve(folder.config.defaults)
+        _check_size(resolved, multiple=folder.config.vae.downsampling)
         return resolved
 
     def render(self, request: GenerationRequest, run: Run) -> Video:
@@ -51,21 +61,25 @@ class LocalRenderer:
 
     def _render(self, request: GenerationRequest, run: Run) -> Video:
         try:
-            return tell(request, self._model_for(request), run)
+            return tell(request, self._model_for(request, run), run)
         except (torch.cuda.OutOfMemoryError, MemoryError) as error:
             self._model = None
             raise OutOfMemoryError(
-                f"{request.width}×{request.height} with {request.frames} frames doesn't fit into this machine's memory.",
+                f"{request.width}×{request.height} with {request.frames} frames doesn't fit into memory.",
                 remedy="Lower the size or the number of frames, use --split-guidance, or --precision bf16.",
             ) from error
 
-    def _model_for(self, request: GenerationRequest) -> LocalModel:
+    def _model_for(self, request: GenerationRequest, run: Run) -> LocalModel:
         plan = Plan(device=self._host.device(), precision=request.precision)
-        source = find_model(request.model, self._host.models_folders)
-        if self._model is None or not self._model.serves(source, plan):
+        folder = find_model(request.model, self._host.models_folders)
+        if self._model is None or not self._model.serves(folder, plan):
             self._model = None  # gives the memory back before the next one takes its own
-            self._model = LocalModel(source, plan)
+            self._model = LocalModel(folder, plan, run)
         return self._model
+
+
+def _as_folder(name: str) -> Path | None:
+    return Path(name).absolute() if name and Path(name).is_dir() else None
 
 
 def _check_size(request: GenerationRequest, *, multiple: int) -> None:

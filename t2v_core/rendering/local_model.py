@@ -2,44 +2,48 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from t2v_core.models.catalogue import Source
+from t2v_core.models.hashing import model_hash
+from t2v_core.models.layouts import ModelFolder
+from t2v_core.models.loading import load_part
+from t2v_core.models.modelscope.checkpoint import Part
 from t2v_core.models.modelscope.tokenizer import tokenize
 from t2v_core.rendering.plan import Plan, decode_chunk
 from t2v_core.request import GenerationRequest
 from t2v_core.run import Progress, Run, Stage
 from t2v_core.sampling.denoiser import Prediction
 from t2v_core.sampling.schedule import NoiseSchedule
-
-PREDICTIONS = {"eps": Prediction.EPS, "v": Prediction.V, "x0": Prediction.SAMPLE}
+from t2v_core.video import ModelIdentity
 
 
 class LocalModel:
     """The text tower, the UNet and the autoencoder of one model, on one device and in one number format."""
 
-    def __init__(self, source: Source, plan: Plan) -> None:
-        self._source = source
+    def __init__(self, folder: ModelFolder, plan: Plan, run: Run) -> None:
+        self._folder = folder
+        self._config = folder.config
         self._plan = plan
         self._parts: dict[Part, nn.Module] = {}
-        self.identity = source.identity
-        self.prediction = PREDICTIONS[source.config.noise.prediction]
-        self.noise_schedule = NoiseSchedule.from_config(source.config.noise)
+        self.identity = ModelIdentity(folder.name, model_hash(folder, progress=_loading(run)))
+        self.prediction = Prediction.named(folder.config.noise.prediction)
+        self.noise_schedule = NoiseSchedule.from_config(dataclasses.asdict(folder.config.noise))
 
-    def serves(self, source: Source, plan: Plan) -> bool:
+    def serves(self, folder: ModelFolder, plan: Plan) -> bool:
         """Whether this model is the one wanted."""
-        return (self._source, self._plan) == (source, plan)
+        return (self._folder, self._plan) == (folder, plan)
 
     def latent_shape(self, request: GenerationRequest) -> tuple[int, int, int, int]:
         """(c, f, h, w) of the request's clip."""
-        cell = self._source.config.vae.downsampling
+        cell = self._config.vae.downsampling
         assert request.width is not None
         assert request.height is not None
         assert request.frames is not None
-        return self._source.config.unet.in_dim, request.frames, request.height // cell, request.width // cell
+        return self._config.unet.in_dim, request.frames, request.height // cell, request.width // cell
 
     def decode_chunk(self, request: GenerationRequest) -> int:
         """How many frames to decode at once."""
@@ -72,7 +76,7 @@ class LocalModel:
         """The autoencoder's second half: latents (f, c, h, w) to pictures (f, 3, H, W) in 0..1."""
         # After a stop this part is still needed, to keep what was sampled.
         autoencoder, dtype = self._part(Part.AUTOENCODER, run, stoppable=False), self._plan.dtype
-        scale = self._source.config.vae.scale_factor
+        scale = self._config.vae.scale_factor
 
         def to_pictures(latents: Tensor) -> Tensor:
             pictures = autoencoder.decode((latents / scale).to(dtype))  # type: ignore[operator]
@@ -82,12 +86,20 @@ class LocalModel:
 
     def _part(self, name: Part, run: Run, *, stoppable: bool = True) -> nn.Module:
         if name not in self._parts:
-
-            def on_bytes(done: int, total: int) -> None:
-                run.report(Progress(Stage.LOADING, done, total, "B"))
-                if stoppable:
-                    run.raise_if_stopped()
-
-            part = self._source.load(name, dtype=self._plan.dtype, device=self._plan.device, on_bytes=on_bytes)
-            self._parts[name] = part.eval().requires_grad_(False)
+            self._parts[name] = load_part(
+                self._folder,
+                name,
+                device=self._plan.device,
+                dtype=self._plan.dtype,
+                progress=_loading(run, stoppable=stoppable),
+            )
         return self._parts[name]
+
+
+def _loading(run: Run, *, stoppable: bool = True) -> Callable[[int, int], None]:
+    def on_bytes(done: int, total: int) -> None:
+        run.report(Progress(Stage.LOADING, done, total, "B"))
+        if stoppable:
+            run.raise_if_stopped()
+
+    return on_bytes

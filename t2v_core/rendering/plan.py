@@ -38,7 +38,7 @@ def resolve_precision(asked: str, *, device: str, parameters: int) -> str:
     """The number format of a run: what was asked, else fp16 on a GPU, and on a CPU fp32 if `parameters` fit so."""
     if asked != AUTO:
         return asked
-    if device.split(":")[0] != "cpu":
+    if not device.startswith("cpu"):
         return "fp16"
     needed = parameters * _BYTES[FULL_PRECISION] * _ROOM_BESIDE_WEIGHTS
     return FULL_PRECISION if needed < free_memory() else "bf16"

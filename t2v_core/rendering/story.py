@@ -71,7 +71,9 @@ def tell(request: GenerationRequest, model: VideoModel, run: Run) -> Video:
     sampled = sample(request, model, run, text=text, noise=noise)
     frames = decode(sampled.latents, request, model, run)
     unfinished = sampled.steps_done < _given(request.steps) or len(frames) < _given(request.frames)
-    return Video(frames, request, model.identity, steps_done=sampled.steps_done, partial=unfinished)
+    return Video(
+        frames, request, model.identity, steps_done=sampled.steps_done, partial=unfinished, versions=_versions()
+    )
 
 
 def encode(request: GenerationRequest, model: VideoModel, run: Run) -> Tensor:
@@ -147,6 +149,10 @@ def raise_if_no_picture(latents: Tensor) -> None:
         raise NonFiniteError("The network gave values that are no picture (NaN or infinite).")
     if spread == 0:
         raise NonFiniteError("The network gave latents that are all the same: an empty picture.")
+
+
+def _versions() -> dict[str, str]:
+    return {"torch": str(torch.__version__)}
 
 
 def _given(value: Value | None) -> Value:

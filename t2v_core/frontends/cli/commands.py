@@ -1,0 +1,105 @@
+"""What each command does; the heavy parts of the program are imported only by the command that needs them."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from t2v_core.errors import WeightsError
+from t2v_core.hosts.standalone import StandaloneHost
+from t2v_core.request import FIELDS
+
+STOPPED = 130
+"""The exit code of a run that the user stopped, whatever was kept."""
+
+
+def generate(options: argparse.Namespace) -> int:
+    """Make videos; the exit code is 0 only if everything that was asked for was finished."""
+    from t2v_core import service
+    from t2v_core.frontends.cli.progress import ConsoleProgress, stopping_by_signal
+    from t2v_core.frontends.cli.requests import requests_from
+    from t2v_core.run import Run
+
+    typed = {name: getattr(options, name) for name in FIELDS if hasattr(options, name)}
+    requests = requests_from(typed, prompts=options.prompts, source=options.source)
+
+    from t2v_core.rendering.local import LocalRenderer
+
+    host = StandaloneHost(options.models_folder, options.device)
+    with ConsoleProgress() as progress:
+        run = Run(progress)
+        with stopping_by_signal(run):
+            service.generate(requests, renderer=LocalRenderer(host), host=host, run=run, folder=options.output)
+    return STOPPED if run.stop else 0
+
+
+def models(options: argparse.Namespace) -> int:
+    """List the models that are there, with what each makes by itself and under which licence."""
+    from t2v_core.models.catalogue import find_all
+    from t2v_core.models.layouts import native_size
+
+    rows = [
+        {
+            "name": model.name,
+            "makes": f"{native_size(model.config.defaults)} at {model.config.defaults.fps:g} fps",
+            "layout": model.layout,
+            "licence": model.known.licence if model.known else "",
+            "folder": str(model.folder),
+        }
+        for model in find_all(StandaloneHost(options.models_folder).models_folders)
+    ]
+    if options.json:
+        _print_json(rows)
+    else:
+        widths = {key: max(len(row[key]) for row in rows) for key in rows[0]}
+        for row in rows:
+            print("  ".join(row[key].ljust(width) for key, width in widths.items()).rstrip())
+    return 0
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """Say for each file of a model, or of all models, whether it's what it should be, and if not what to do."""
+    from t2v_core.models.catalogue import find_all, find_model
+    from t2v_core.models.doctor import examine
+
+    folders = StandaloneHost(options.models_folder).models_folders
+    found = [find_model(options.folder, folders)] if options.folder else find_all(folders)
+    reports = [examine(model, thorough=options.thorough) for model in found]
+    if options.json:
+        _print_json([dataclasses.asdict(report) for report in reports])
+    else:
+        for report in reports:
+            print(f"{report.name}: {report.folder}")
+            for finding in report.findings:
+                print(f"  {finding.severity.value:<8}{finding.file.name} {finding.what}")
+                if finding.remedy:
+                    print(f"          {finding.remedy}")
+    return 0 if all(report.is_healthy for report in reports) else WeightsError.exit_code
+
+
+def info(options: argparse.Namespace) -> int:
+    """Show the recipe that a video carries."""
+    from t2v_core.frontends.cli.requests import read_recipe
+
+    text, recipe = read_recipe(options.file)
+    if options.json:
+        model = dataclasses.asdict(recipe.model) if recipe.model else None
+        _print_json({"request": recipe.values, "model": model, "partial": recipe.partial, "extras": recipe.extras})
+    else:
+        print(text)
+    return 0
+
+
+def _print_json(value: Any) -> None:
+    json.dump(value, sys.stdout, ensure_ascii=False, indent=2, default=_json_text)
+    print()
+
+
+def _json_text(value: Any) -> str:
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
