@@ -1,0 +1,269 @@
+"""Fills the networks from their files, tensor by tensor, so that no second copy of the weights ever exists.
+
+Each tensor is mapped into memory in windows of a few megabytes, copied (and converted) into its place, and unmapped.
+No mapping is kept: a file may be replaced or its drive unplugged while the model runs, and Windows lets it be deleted.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import BinaryIO, TypeVar, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from t2v_core.models import architectures
+from t2v_core.models.layouts import ModelFolder
+from t2v_core.models.matching import Target, match
+from t2v_core.models.modelscope.checkpoint import Part, may_be_unused, spellings
+from t2v_core.models.modelscope.config import ModelConfig
+from t2v_core.models.modelscope.text_encoder import TextEncoder
+from t2v_core.models.modelscope.unet import UNet3D
+from t2v_core.models.modelscope.vae import Autoencoder
+from t2v_core.models.tensors import ITEM_SIZES, FileError, TensorRef
+from t2v_core.models.weights_file import read_weights
+from t2v_core.models.whole import DOWNLOAD_AGAIN, opened
+
+Progress = Callable[[int, int], None]
+"""Told the bytes done and the bytes in all."""
+
+_WINDOW = 16 * 2**20
+
+Network = TypeVar("Network", bound=nn.Module)
+
+_KINDS: Mapping[Part, str] = {
+    Part.TEXT: architectures.TEXT,
+    Part.UNET: architectures.UNET,
+    Part.AUTOENCODER: architectures.AUTOENCODER,
+}
+
+_USUAL_NAMES = {
+    architectures.TEXT: "open_clip_pytorch_model.bin",
+    architectures.UNET: "text2video_pytorch_model.pth",
+    architectures.AUTOENCODER: "VQGAN_autoencoder.pth",
+    # The published autoencoder file is a whole checkpoint of Stable Diffusion 2.
+    architectures.STABLE_DIFFUSION_2: "VQGAN_autoencoder.pth",
+}
+
+
+def _ignore(done: int, total: int) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Networks:
+    """The three networks of a model, without gradients, in eval mode."""
+
+    text: TextEncoder
+    unet: UNet3D
+    autoencoder: Autoencoder
+
+
+def load(
+    model: ModelFolder,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    dtypes: Mapping[Part, torch.dtype] | None = None,
+    progress: Progress = _ignore,
+) -> Networks:
+    """Load all parts of a model; every file is checked before the first one is read.
+
+    Args:
+        model: what `catalogue.find_model` found.
+        device: where the weights go.
+        dtype: what they become; by default each part stays as its file has it.
+        dtypes: the same for single parts.
+        progress: told the bytes done and in all, over the three files.
+
+    Raises:
+        WeightsError: naming the file that is missing, damaged, unsafe or another model's, and the remedy.
+    """
+    plans = {part: plan(model, part) for part in Part}
+    total = sum(count_bytes(targets) for targets in plans.values())
+    done, networks = 0, {}
+    for part, targets in plans.items():
+        start = done
+
+        def report(count: int, _: int, start: int = start) -> None:
+            progress(start + count, total)
+
+        wanted = (dtypes or {}).get(part, dtype)
+        networks[part] = _fill(_build(part, model.config), targets, device=device, dtype=wanted, progress=report)
+        done += count_bytes(targets)
+    return Networks(
+        text=cast(TextEncoder, networks[Part.TEXT]),
+        unet=cast(UNet3D, networks[Part.UNET]),
+        autoencoder=cast(Autoencoder, networks[Part.AUTOENCODER]),
+    )
+
+
+def load_text(
+    model: ModelFolder,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    progress: Progress = _ignore,
+) -> TextEncoder:
+    """The text tower alone; arguments and errors are `load`'s."""
+    return cast(TextEncoder, load_part(model, Part.TEXT, device=device, dtype=dtype, progress=progress))
+
+
+def load_unet(
+    model: ModelFolder,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    progress: Progress = _ignore,
+) -> UNet3D:
+    """The UNet alone; arguments and errors are `load`'s."""
+    return cast(UNet3D, load_part(model, Part.UNET, device=device, dtype=dtype, progress=progress))
+
+
+def load_autoencoder(
+    model: ModelFolder,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    progress: Progress = _ignore,
+) -> Autoencoder:
+    """The autoencoder alone; arguments and errors are `load`'s."""
+    return cast(Autoencoder, load_part(model, Part.AUTOENCODER, device=device, dtype=dtype, progress=progress))
+
+
+def load_part(
+    model: ModelFolder,
+    part: Part,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    progress: Progress = _ignore,
+) -> nn.Module:
+    """One network of a model; arguments and errors are `load`'s."""
+    return _fill(_build(part, model.config), plan(model, part), device=device, dtype=dtype, progress=progress)
+
+
+def plan(model: ModelFolder, part: Part) -> tuple[Target, ...]:
+    """Which tensor of which file goes where, with everything checked and nothing read but headers.
+
+    Raises:
+        WeightsError: as `load` does.
+    """
+    model.check()
+    return match_part(model, part)
+
+
+def match_part(model: ModelFolder, part: Part) -> tuple[Target, ...]:
+    """`plan` for a model whose folder may have problems elsewhere."""
+    path = model.files[part]
+    return match(
+        path,
+        read_weights(path),
+        {name: tuple(value.shape) for name, value in _build(part, model.config).state_dict().items()},
+        spellings=spellings(part, model.config),
+        may_be_unused=lambda name: may_be_unused(part, name, model.config),
+        kind=_KINDS[part],
+        usual_names=_USUAL_NAMES,
+    )
+
+
+def count_bytes(targets: tuple[Target, ...]) -> int:
+    """How many bytes of the files a plan reads."""
+    return sum(source.nbytes for target in targets for source in target.sources)
+
+
+def _build(part: Part, config: ModelConfig) -> nn.Module:
+    """The network without memory for its weights."""
+    with torch.device("meta"):
+        if part is Part.TEXT:
+            return TextEncoder(config.text)
+        return UNet3D(config.unet) if part is Part.UNET else Autoencoder(config.vae)
+
+
+def _fill(
+    network: Network,
+    targets: tuple[Target, ...],
+    *,
+    device: torch.device | str,
+    dtype: torch.dtype | None,
+    progress: Progress,
+) -> Network:
+    network.requires_grad_(False).eval()
+    state: dict[str, Tensor] = {}
+    done, total = 0, count_bytes(targets)
+    progress(0, total)
+    for target in targets:
+        own = dtype or _torch_dtype(target.sources[0].dtype)
+        value = torch.empty(target.shape, dtype=own, device=device)
+        rows, start = value.view(-1), 0
+        for source in target.sources:
+            read_into(rows[start : start + source.numel], source)
+            start += source.numel
+            done += source.nbytes
+            progress(done, total)
+        state[target.name] = value
+    network.load_state_dict(state, strict=True, assign=True)
+    return network
+
+
+def read_into(out: Tensor, ref: TensorRef) -> None:
+    """Copy a file's tensor into `out`, (ref.numel,), converted to its dtype and on its device.
+
+    Raises:
+        FileError: when the file has gone or has become shorter since its header was read.
+    """
+    if ref.numel == 0:
+        return
+    with opened(ref.file) as file:
+        if ref.is_contiguous:
+            step = max(1, _WINDOW // ITEM_SIZES[ref.dtype])
+            for start in range(0, ref.numel, step):
+                count = min(step, ref.numel - start)
+                place = out[start : start + count]
+                if place.device.type == "cpu" and place.dtype == _torch_dtype(ref.dtype):
+                    _copy_bytes(file, ref, start=start, out=place)
+                else:
+                    place.copy_(_window(file, ref, start=start, count=count))
+        else:
+            # A view with gaps or turned axes: rare, and small, for checkpoints save parameters.
+            elements = _window(file, ref, start=0, count=ref.span)
+            out.copy_(elements.as_strided(ref.shape, ref.stride).reshape(-1))
+
+
+def _window(file: BinaryIO, ref: TensorRef, *, start: int, count: int) -> Tensor:
+    """`count` elements of the file from the tensor's element `start` on, as a packed CPU tensor."""
+    elements = torch.empty(count, dtype=_torch_dtype(ref.dtype))
+    _copy_bytes(file, ref, start=start, out=elements)
+    return elements
+
+
+def _copy_bytes(file: BinaryIO, ref: TensorRef, *, start: int, out: Tensor) -> None:
+    """Fill `out`, a packed CPU tensor of the file's dtype, from the tensor's element `start` on."""
+    size = ITEM_SIZES[ref.dtype]
+    first, length = ref.offset + start * size, out.numel() * size
+    page_start = first - first % mmap.ALLOCATIONGRANULARITY
+    try:
+        mapped = mmap.mmap(file.fileno(), first - page_start + length, access=mmap.ACCESS_READ, offset=page_start)
+    except ValueError:  # beyond the file's end
+        raise FileError(ref.file, "has become shorter while it was read.", remedy=DOWNLOAD_AGAIN) from None
+    with mapped:
+        view = np.frombuffer(mapped, dtype=np.uint8, count=length, offset=first - page_start)
+        out.view(torch.uint8).numpy()[:] = view
+        del view  # or the mapping couldn't be closed
+
+
+def _torch_dtype(name: str) -> torch.dtype:
+    return getattr(torch, name)
+
+
+def count_parameters(model: ModelFolder, part: Part) -> int:
+    """How many numbers a part's network has, once its file was checked.
+
+    Raises:
+        WeightsError: as `load` does.
+    """
+    return sum(math.prod(target.shape) for target in plan(model, part))
