@@ -1,0 +1,195 @@
+"""Reading videos that someone hands us: the text in their metadata, what they are, and their frames."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from t2v_core.errors import UnreadableFileError
+from t2v_core.media.ffmpeg import INSTALL_REMEDY, NO_FFMPEG, FfmpegError, metadata_in, reading
+from t2v_core.media.problems import shown
+from t2v_core.video import Frames
+
+# Seconds a frame while decoding: so long that a frame's own duration rounds to none, or the last one would be repeated
+# to fill it.
+_TICK = 10_000
+_LONGEST_TEXT = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What a video file is: its frames are counted, not guessed from its duration, which is in seconds.
+
+    `fps` is the average, exact where the file is; 0 if the file has no times. `width` and `height` are as stored.
+    """
+
+    frames: int
+    fps: Fraction
+    width: int
+    height: int
+    codec: str
+    duration: Fraction
+
+
+def read_metadata(path: Path) -> str | None:
+    """The comment in a video's metadata, exactly, or the content of a .txt file; None if a video has no comment.
+
+    A video that was cut short still tells its recipe if its head is whole.
+
+    Raises:
+        UnreadableFileError: the file is missing, empty, not to be read, or neither a video nor a text.
+    """
+    path = _readable(path)
+    if path.suffix.lower() == ".txt":
+        return _text(path)
+    try:
+        with reading(path, "-f", "ffmetadata", "pipe:1") as output:
+            text = output.read()
+    except FfmpegError as error:
+        raise _unreadable(path, error) from error
+    return metadata_in(text).get("comment")
+
+
+def probe(path: Path) -> Probe:
+    """What kind of video a file is; reads it whole, but decodes nothing.
+
+    Raises:
+        UnreadableFileError: as `read_metadata`, and for a video that is cut short or has no pictures.
+    """
+    path = _readable(path)
+    facts: dict[str, str] = {}
+    packets: list[tuple[int, int]] = []  # presentation time and duration, in the file's own unit of time
+    try:
+        # framecrc is one line a packet, and "#key 0: value" lines before them.
+        with reading(path, "-map", "0:v:0", "-c", "copy", "-f", "framecrc", "pipe:1") as output:
+            for line in output:
+                text = line.decode(errors="replace")
+                if text.startswith("#"):
+                    key, _, value = text[1:].partition(" 0: ")
+                    facts[key] = value.strip()
+                else:
+                    columns = text.split(",")
+                    packets.append((int(columns[2]), int(columns[3])))
+    except FfmpegError as error:
+        raise _unreadable(path, error) from error
+    if not packets:
+        raise UnreadableFileError(f"{shown(path)} has no pictures in it.")
+    unit = Fraction(facts["tb"])
+    duration = unit * _duration([time for time, _ in packets], [duration for _, duration in packets])
+    width, height = facts["dimensions"].split("x")
+    fps = len(packets) / duration if duration else Fraction(0)
+    return Probe(len(packets), fps, int(width), int(height), facts.get("codec_id", ""), duration)
+
+
+def read_frames(path: Path) -> Frames:
+    """All frames of a video, (f, h, w, 3) uint8 RGB, exactly as often as they are stored.
+
+    Raises:
+        UnreadableFileError: as `probe`.
+    """
+    return np.stack(list(iterate_frames(path)))
+
+
+def iterate_frames(path: Path) -> Iterator[Frames]:
+    """A video's frames one after the other, each (h, w, 3) uint8 RGB; one at least, or an error.
+
+    Colours are converted by the matrix that the file names, and the same way on every machine. Pictures are turned as
+    the file says. Frames are numbered instead of timed, so that none is dropped or shown twice.
+
+    Raises:
+        UnreadableFileError: as `probe`; for a file that is damaged further on, after the frames before.
+    """
+    path = _readable(path)
+    filters = f"settb={_TICK},setpts=N,scale=flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp+bitexact"
+    arguments = [
+        "-map",
+        "0:v:0",
+        "-vf",
+        filters,
+        "-r",
+        f"1/{_TICK}",
+        "-pix_fmt",
+        "rgb24",
+        "-c:v",
+        "ppm",
+        "-f",
+        "image2pipe",
+    ]
+    empty = True
+    try:
+        with reading(path, *arguments, "pipe:1") as output:
+            # Each picture is "P6\n<width> <height>\n255\n" and the pixels.
+            while output.readline():
+                width, height = map(int, output.readline().split())
+                output.readline()
+                pixels = output.read(width * height * 3)
+                if len(pixels) < width * height * 3:
+                    break
+                empty = False
+                yield np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
+    except FfmpegError as error:
+        raise _unreadable(path, error) from error
+    if empty:
+        raise UnreadableFileError(f"{shown(path)} has no pictures in it.")
+
+
+def _duration(times: list[int], durations: list[int]) -> Fraction:
+    """The sum of the packets' durations, or, in files that don't store them, what the times say."""
+    if all(duration > 0 for duration in durations):
+        return Fraction(sum(durations))
+    span = max(times) - min(times)
+    return Fraction(span * len(times), len(times) - 1) if span > 0 else Fraction(0)
+
+
+def _readable(path: Path) -> Path:
+    """The path, of a regular file that isn't empty and may be read: ffmpeg would wait on a pipe for ever."""
+    path = Path(path)
+    name = shown(path)
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise UnreadableFileError(f"{name} is a folder, not a video.")
+        if not stat.S_ISREG(status.st_mode):
+            raise UnreadableFileError(f"{name} is no ordinary file.")
+        if status.st_size == 0:
+            raise UnreadableFileError(f"{name} is empty.")
+        with path.open("rb"):
+            return path
+    except FileNotFoundError as error:
+        raise UnreadableFileError(f"There is no file {name}.") from error
+    except PermissionError as error:
+        raise UnreadableFileError(f"{name} may not be read by you.") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UnreadableFileError(f"{name} can't be read: {reason}.") from error
+
+
+def _text(path: Path) -> str:
+    if path.stat().st_size > _LONGEST_TEXT:
+        raise UnreadableFileError(f"{shown(path)} is too long to be the text of a video's settings.")
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UnreadableFileError(f"{shown(path)} isn't a text in UTF-8.") from error
+    if "\0" in text:
+        raise UnreadableFileError(f"{shown(path)} isn't a text.")
+    return text
+
+
+def _unreadable(path: Path, error: FfmpegError) -> UnreadableFileError:
+    name, log = shown(path), str(error)
+    reason = log.partition("\n")[0]
+    if reason == NO_FFMPEG:
+        return UnreadableFileError(f"{name} can't be read: there is no ffmpeg.", remedy=INSTALL_REMEDY)
+    if "matches no streams" in log:
+        return UnreadableFileError(f"{name} has no pictures in it.")
+    with path.open("rb") as file:
+        begins_as_video = file.read(12)[4:8] == b"ftyp"
+    if begins_as_video or "ended prematurely" in log or "corrupt" in log:
+        return UnreadableFileError(f"{name} is cut short or damaged ({reason}).")
+    return UnreadableFileError(f"{name} isn't a video that can be read ({reason}).")

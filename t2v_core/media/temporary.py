@@ -1,0 +1,121 @@
+"""Files that aren't whole yet: hidden, named after their process, renamed when whole, never over another file."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import platform
+import re
+import secrets
+import stat
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from t2v_core.errors import OutputError
+from t2v_core.media.problems import output_error, shown
+
+_NAME = re.compile(r"\.txt2video-(?P<host>[0-9a-f]{8})-(?P<pid>\d{1,10})-[0-9a-f]{8}\.[\w.]*")
+# Whose process we can't ask about (another machine's on a shared disk, a reused number) gets this long, in seconds,
+# since the last write to the file.
+_ABANDONED_AFTER = 24 * 3600
+
+
+@contextlib.contextmanager
+def temporary_file(folder: Path, suffix: str) -> Iterator[Path]:
+    """A new empty file in `folder`, removed at the end of the block if it is still there under this name.
+
+    Raises:
+        OutputError: it can't be made.
+    """
+    path = folder / f".txt2video-{_host()}-{os.getpid()}-{secrets.token_hex(4)}{suffix}.partial"
+    try:
+        with path.open("xb"):
+            pass
+    except OSError as error:
+        raise output_error(error, folder) from error
+    try:
+        yield path
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove the temporary files of processes that are no more; what can't be removed is left."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            match = _NAME.fullmatch(entry.name)
+            if match is None:
+                continue
+            with contextlib.suppress(OSError):
+                if _abandoned(entry, host=match["host"], pid=int(match["pid"])):
+                    os.unlink(entry.path)
+
+
+def publish(temporary: Path, names: Iterable[str]) -> Path:
+    """Rename a whole file to the first of the names that is free in its folder.
+
+    Two processes may do this at the same time: neither ever overwrites a file. The file appears under its name at
+    once and whole; only on disks without hard links an empty file stands for it between two system calls.
+
+    Raises:
+        OutputError: every name is taken, or it can't be renamed at all.
+    """
+    name = None
+    try:
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())  # or a power cut could leave the name without the content
+        for name in names:
+            with contextlib.suppress(FileExistsError):
+                _rename(temporary, temporary.with_name(name))
+                return temporary.with_name(name)
+    except OSError as error:
+        raise output_error(error, temporary.parent) from error
+    raise OutputError(f"{shown(temporary.with_name(name or ''))} is there already.", remedy="Choose another name.")
+
+
+def _rename(temporary: Path, final: Path) -> None:
+    if os.name == "nt":
+        os.rename(temporary, final)  # raises if the name is taken; elsewhere it would overwrite
+        return
+    try:
+        os.link(temporary, final)
+    except FileExistsError:
+        raise
+    except OSError:  # FAT, and some network disks
+        with final.open("xb"):
+            pass
+        try:
+            os.replace(temporary, final)
+        except BaseException:
+            final.unlink()
+            raise
+    else:
+        os.unlink(temporary)
+
+
+def _abandoned(entry: os.DirEntry[str], *, host: str, pid: int) -> bool:
+    status = entry.stat(follow_symlinks=False)
+    if not stat.S_ISREG(status.st_mode):
+        return False
+    if host == _host() and _has_ended(pid):
+        return True
+    return time.time() - status.st_mtime > _ABANDONED_AFTER
+
+
+def _has_ended(pid: int) -> bool:
+    if os.name == "nt":
+        return False  # asking with os.kill would end the process there
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except OSError:
+        return False  # another user's
+    return False
+
+
+def _host() -> str:
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
