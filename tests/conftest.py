@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from t2v_core.hosts.standalone import MODEL_FOLDERS
+
 
 def _hide_broken_torchvision() -> None:
     """Make a torchvision that was built for another torch invisible.
@@ -31,7 +33,7 @@ class HostStub:
     """A host whose folders all lie in one place."""
 
     def __init__(self, folder: Path) -> None:
-        self.models_folders = (folder / "models",)
+        self.models_folders = tuple(folder / "models" / name for name in MODEL_FOLDERS)
         self.output_folder = folder / "outputs"
 
     def device(self) -> str:

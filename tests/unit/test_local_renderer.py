@@ -1,0 +1,154 @@
+"""The local renderer with a small random model on the disk, in every layout that people have."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from model_layouts import LAYOUTS, TINY, random_states, write_original
+
+from t2v_core.errors import Cancelled, ModelNotFoundError, NonFiniteError, RequestError, WeightsError
+from t2v_core.models.catalogue import find_model
+from t2v_core.models.modelscope.checkpoint import Part
+from t2v_core.rendering.local import LocalRenderer
+from t2v_core.rendering.local_model import LocalModel
+from t2v_core.rendering.plan import Plan, resolve_precision
+from t2v_core.request import GenerationRequest, ModelDefaults
+from t2v_core.run import Notice, Progress, Run, Stage
+
+CONFIG = dataclasses.replace(TINY, defaults=ModelDefaults(steps=2, width=16, height=8, frames=3))
+REQUEST = GenerationRequest(prompt="a red ball", seed=1, precision="fp32")
+
+
+@pytest.fixture(scope="module")
+def states():
+    return lively(random_states(CONFIG))
+
+
+def lively(states):
+    """Weights large enough for pictures that differ."""
+    return {part: {name: value * 3 for name, value in state.items()} for part, state in states.items()}
+
+
+@pytest.fixture
+def renderer(host, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return LocalRenderer(host)
+
+
+def put(host, states, *, name="model", layout=write_original, config=CONFIG):
+    folder = host.models_folders[0] / name
+    layout(folder, config, states)
+    return folder
+
+
+def render(renderer, request=REQUEST, run=None):
+    return renderer.render(renderer.resolve(request), run or Run())
+
+
+def test_every_layout_gives_the_same_frames(host, states, renderer):
+    frames = {}
+    for name, layout in LAYOUTS.items():
+        folder = put(host, states, name=name.replace("/", "-"), layout=layout)
+        request = REQUEST.with_field("model", str(folder))
+        sized = dataclasses.replace(request, width=16, height=8, frames=3, steps=2)
+        frames[name] = render(renderer, sized).frames
+    first = next(iter(frames.values()))
+    assert first.shape == (3, 8, 16, 3)
+    assert first.std() > 10
+    for name, others in frames.items():
+        assert np.array_equal(first, others), name
+
+
+def test_open_fields_become_the_models_own(host, states, renderer):
+    put(host, states)
+    resolved = renderer.resolve(GenerationRequest(model="model"))
+    assert (resolved.width, resolved.height, resolved.frames, resolved.steps) == (16, 8, 3, 2)
+    assert resolved.model == "model"
+    assert resolved.precision == "fp32"
+
+
+def test_the_second_clip_loads_nothing(host, states, renderer):
+    put(host, states)
+    request = REQUEST.with_field("model", "model")
+    for clip, loads in enumerate((True, False)):
+        events = []
+        render(renderer, request.with_field("seed", clip), Run(events.append))
+        stages = {event.stage for event in events if isinstance(event, Progress)}
+        assert (Stage.LOADING in stages) == loads
+        assert {Stage.TEXT, Stage.SAMPLING, Stage.DECODING} <= stages
+
+
+def test_an_unknown_model_is_said_with_those_that_are_there(host, states, renderer):
+    put(host, states, name="mine")
+    with pytest.raises(ModelNotFoundError, match="mine"):
+        renderer.resolve(GenerationRequest(model="yours"))
+
+
+def test_a_broken_model_is_said_before_any_work(host, states, renderer):
+    folder = put(host, states)
+    (folder / "VQGAN_autoencoder.pth").write_bytes(b"<!DOCTYPE html><html>Not found</html>")
+    with pytest.raises(WeightsError, match=r"VQGAN_autoencoder\.pth"):
+        renderer.resolve(GenerationRequest(model="model"))
+
+
+def test_a_size_that_the_model_cannot_make_is_said_before_any_work(host, states, renderer):
+    deep = dataclasses.replace(CONFIG, vae=dataclasses.replace(CONFIG.vae, dim_mult=(1, 1, 1, 1, 1)))
+    put(host, random_states(deep), config=deep)
+    with pytest.raises(RequestError, match="multiple of 16"):
+        renderer.resolve(GenerationRequest(model="model", width=24, height=16))
+
+
+def test_what_overflows_in_fp16_is_made_again_in_fp32_and_says_so(host, states, renderer):
+    loud = {part: dict(state) for part, state in states.items()}
+    loud[Part.UNET]["out.2.weight"] = loud[Part.UNET]["out.2.weight"] * 1e6
+    put(host, loud)
+    events = []
+    video = render(renderer, dataclasses.replace(REQUEST, model="model", precision="fp16"), Run(events.append))
+    assert [event for event in events if isinstance(event, Notice) and "fp32" in event.message]
+    assert video.request.precision == "fp32"
+    assert np.array_equal(video.frames, render(renderer, REQUEST.with_field("model", "model")).frames)
+
+
+def test_damaged_weights_end_in_an_error_that_names_the_doctor(host, states, renderer):
+    damaged = {part: dict(state) for part, state in states.items()}
+    damaged[Part.UNET]["out.2.bias"] = torch.full_like(damaged[Part.UNET]["out.2.bias"], torch.nan)
+    put(host, damaged)
+    with pytest.raises(NonFiniteError, match="doctor"):
+        render(renderer, REQUEST.with_field("model", "model"))
+
+
+def test_a_stop_while_loading_keeps_nothing_and_the_next_clip_works(host, states, renderer):
+    put(host, states)
+    run = Run(lambda event: run.interrupt() if isinstance(event, Progress) else None)
+    with pytest.raises(Cancelled):
+        render(renderer, REQUEST.with_field("model", "model"), run)
+    assert render(renderer, REQUEST.with_field("model", "model")).frames.shape[0] == 3
+
+
+def test_a_long_prompt_is_used_whole_and_a_short_one_filled_up(host, states, renderer):
+    put(host, states)
+    model = LocalModel(find_model("model", host.models_folders), Plan(device="cpu", precision="fp32"), Run())
+    words = "word " * 100
+    features = model.encode((words + "red", words + "blue", ""), Run())
+    assert features.shape == (3, 2 * 77, 32)
+    assert torch.equal(features[0, :77], features[1, :77])
+    assert not torch.allclose(features[0, 77:], features[1, 77:])
+    assert torch.equal(features[2, :77], features[2, 77:])
+
+
+@pytest.mark.parametrize(
+    ("asked", "device", "free", "expected"),
+    [
+        ("bf16", "cpu", 2**40, "bf16"),
+        ("auto", "cpu", 2**40, "fp32"),
+        ("auto", "cpu", 2**20, "bf16"),
+        ("auto", "cuda:0", 2**20, "fp16"),
+        ("auto", "mps", 2**20, "fp16"),
+    ],
+)
+def test_precision_follows_device_and_memory(asked, device, free, expected, monkeypatch):
+    monkeypatch.setattr("t2v_core.rendering.plan.free_memory", lambda: free)
+    assert resolve_precision(asked, device=device, parameters=10**9) == expected
