@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from t2v_core.errors import Cancelled
+from t2v_core.request import GenerationRequest
 
 Item = TypeVar("Item")
 
@@ -51,11 +52,11 @@ class Preview:
 
 @dataclass(frozen=True, slots=True)
 class ClipStarted:
-    """Clip `index` (from 0) of `count` begins, with the seed that it will use."""
+    """Clip `index` (from 0) of `count` begins; its resolved request holds the seed that it will use."""
 
     index: int
     count: int
-    seed: int
+    request: GenerationRequest
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,10 +16,11 @@ from t2v_core.infotext import PROGRAM, format_infotext
 from t2v_core.media import PRESETS, WRITERS, Encoding
 from t2v_core.media.naming import numbered_names
 from t2v_core.media.output import check_output_folder, estimated_bytes, save
+from t2v_core.models.catalogue import DEMO, DEMO_KNOWS
 from t2v_core.rendering.plan import PRECISIONS
 from t2v_core.rendering.renderer import Renderer
 from t2v_core.request import LARGEST_SEED, RANDOM_SEED, GenerationRequest
-from t2v_core.run import ClipSaved, ClipStarted, Run, Stage
+from t2v_core.run import ClipSaved, ClipStarted, Notice, Run, Stage
 from t2v_core.sampling import SAMPLERS, SCHEDULES
 from t2v_core.video import Frames, Video
 
@@ -50,12 +51,14 @@ def generate(
     resolved = _resolve(requests, renderer)
     folder = folder or host.output_folder
     check_output_folder(folder, sum(_expected_bytes(request) * request.count for request in resolved))
+    if resolved[0].model == DEMO and not requests[0].model:
+        run.report(Notice(f"There is no other model here, so the demo model is used. {DEMO_KNOWS}"))
     clips = [clip for request in resolved for clip in single_clips(request)]
     saved = []
     for index, clip in enumerate(clips):
         if not run.begin_clip():
             break
-        run.report(ClipStarted(index, len(clips), clip.seed))
+        run.report(ClipStarted(index, len(clips), clip))
         try:
             video = renderer.render(clip, run)
         except Cancelled:

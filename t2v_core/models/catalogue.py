@@ -12,6 +12,7 @@ from t2v_core.models.known import TO_RECOMMEND
 from t2v_core.models.layouts import ModelFolder, describe, looks_like_a_model
 
 DEMO = "demo"
+DEMO_KNOWS = 'It knows coloured shapes that move, as in "a red ball moving left on a black background".'
 DEMO_FOLDER = Path(__file__).parents[1] / "demo"
 FIRST = "t2v"
 """The folder that the WebUI's older text-to-video extension used, and that its users have."""

@@ -35,8 +35,8 @@ class ConsoleProgress:
             self._show(event)
         elif isinstance(event, Notice):
             self._say(event.message)
-        elif isinstance(event, ClipStarted) and event.count > 1:
-            self._say(f"Clip {event.index + 1} of {event.count}, seed {event.seed}")
+        elif isinstance(event, ClipStarted):
+            self._say(_headline(event))
         elif isinstance(event, ClipSaved):
             self._close()
             print(event.path, flush=True)
@@ -66,6 +66,14 @@ class ConsoleProgress:
         if self._bar is not None:
             self._bar.close()
         self._bar = self._stage = None
+
+
+def _headline(clip: ClipStarted) -> str:
+    request = clip.request
+    place = f"Clip {clip.index + 1} of {clip.count}: " if clip.count > 1 else ""
+    size = f"{request.frames} frames of {request.width}×{request.height} at {request.fps:g} fps"
+    steps = f"{request.steps} steps of {request.sampler}, CFG scale {request.cfg_scale:g}"
+    return f"{place}{size}, {steps}, seed {request.seed}, {request.precision}, model {request.model}"
 
 
 @contextlib.contextmanager
