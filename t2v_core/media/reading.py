@@ -58,6 +58,8 @@ def read_metadata(path: Path) -> str | None:
 def probe(path: Path) -> Probe:
     """What kind of video a file is; reads it whole, but decodes nothing.
 
+    A format made for streams (mkv, webm, gif) that is cut short is a shorter video; an mp4 is an error.
+
     Raises:
         UnreadableFileError: as `read_metadata`, and for a video that is cut short or has no pictures.
     """
