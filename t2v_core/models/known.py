@@ -60,9 +60,15 @@ KNOWN = (
     _row("animov 512x", "strangeman3107/animov-512x", r"animov.*512", ModelDefaults(width=512, height=512)),
     _row("animov", "kabachuha/animov-0.1-modelscope-original-format", r"animov", ModelDefaults(width=384, height=384)),
     _row(
+        "ModelScope text to video 1.7B for Diffusers",
+        "ali-vilab/text-to-video-ms-1.7b",
+        r"text-to-video-ms",
+        ModelDefaults(),
+    ),
+    _row(
         "ModelScope text to video 1.7B",
         "ali-vilab/modelscope-damo-text-to-video-synthesis",
-        r"^t2v$|modelscope|text-to-video-ms",
+        r"^t2v$|modelscope",
         ModelDefaults(),
     ),
 )

@@ -15,7 +15,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 VOCABULARY = {"request", "fields", "video", "run", "errors", "infotext", "host"}
 CRAFT = {"models", "sampling", "media", "postprocess"}
 MAY_IMPORT = {
-    **{name: VOCABULARY for name in VOCABULARY},
+    **dict.fromkeys(VOCABULARY, VOCABULARY),
     **{name: VOCABULARY | {name} for name in CRAFT},
     "rendering": VOCABULARY | CRAFT | {"rendering"},
     "service": VOCABULARY | CRAFT | {"rendering"},
