@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from t2v_core.request import problem
+
 MODEL_FOLDERS = ("ModelScope", "text2video")
 """Where models lie inside a `models` folder, in the order in which they are searched."""
 
@@ -40,7 +42,7 @@ class StandaloneHost:
         import torch
 
         if self.device_name:
-            return self.device_name
+            return _usable(self.device_name)
         if torch.cuda.is_available():
             return "cuda"
         if torch.backends.mps.is_available():
@@ -52,3 +54,15 @@ class StandaloneHost:
     def borrow_device(self) -> Iterator[None]:
         """Nobody else is here."""
         yield
+
+
+def _usable(name: str) -> str:
+    """The name of a device that this machine has; raises `RequestError` for any other."""
+    import torch
+
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise problem("device", f"Device {name!r} can't be used here: {reason}") from error
+    return name

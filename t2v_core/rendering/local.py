@@ -62,7 +62,9 @@ class LocalRenderer:
     def _render(self, request: GenerationRequest, run: Run) -> Video:
         try:
             return tell(request, self._model_for(request, run), run)
-        except (torch.cuda.OutOfMemoryError, MemoryError) as error:
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
             self._model = None
             raise OutOfMemoryError(
                 f"{request.width}×{request.height} with {request.frames} frames doesn't fit into memory.",
@@ -76,6 +78,17 @@ class LocalRenderer:
             self._model = None  # gives the memory back before the next one takes its own
             self._model = LocalModel(folder, plan, run)
         return self._model
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether a device or the system had no memory left; on CPU and MPS torch says so in words alone."""
+    words = str(error).lower()
+    return (
+        isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError))
+        or "out of memory" in words
+        or "can't allocate memory" in words
+        or "not enough memory" in words
+    )
 
 
 def _as_folder(name: str) -> Path | None:

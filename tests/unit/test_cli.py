@@ -14,9 +14,17 @@ import pytest
 from t2v_core.errors import ModelNotFoundError, NonFiniteError, OutputError, RequestError, UnreadableFileError
 from t2v_core.frontends.cli import UNEXPECTED, main
 from t2v_core.frontends.cli.parser import build_parser
+from t2v_core.hosts.standalone import StandaloneHost
 from t2v_core.media.reading import read_frames, read_metadata
-from t2v_core.rendering.fake import FakeRenderer
+from t2v_core.rendering.fake import IDENTITY, FakeRenderer
 from t2v_core.request import FIELDS
+
+
+@pytest.fixture(autouse=True)
+def weights(monkeypatch):
+    """The model of a recipe is asked for its hash; the fake's has no files."""
+    monkeypatch.setattr("t2v_core.models.catalogue.find_model", lambda name, folders: name)
+    monkeypatch.setattr("t2v_core.models.hashing.model_hash", lambda model: IDENTITY.hash)
 
 
 @pytest.fixture
@@ -116,6 +124,22 @@ def test_a_video_is_made_again_from_its_own_recipe(renderers, capsys, tmp_path):
     assert rendered(renderers)[-1].seed == 8
 
 
+def test_other_weights_than_the_recipes_are_said(renderers, capsys, monkeypatch):
+    run("generate", "a", "--seed", 7, "--output", "first")
+    path = capsys.readouterr().out.strip()
+    run("generate", "--from", path)
+    assert "will differ" not in capsys.readouterr().err
+    monkeypatch.setattr("t2v_core.models.hashing.model_hash", lambda model: "abcdef0123")
+    run("generate", "--from", path)
+    assert "abcdef0123" in capsys.readouterr().err
+
+
+def test_a_device_that_is_not_there_is_refused_by_name(tmp_path):
+    host = StandaloneHost(tmp_path, "quantum")
+    with pytest.raises(RequestError, match="quantum"):
+        host.device()
+
+
 def test_info_prints_the_recipe_as_text_and_as_json(renderers, capsys, tmp_path):
     run("generate", "a cat", "--seed", 7, "--output", "here")
     path = capsys.readouterr().out.strip()
@@ -205,6 +229,7 @@ def test_ctrl_c_keeps_what_is_there_and_says_so_with_its_exit_code(renderers, ca
 
 
 def test_doctor_and_models_speak_of_the_demo_model_anywhere(renderers, capsys, monkeypatch):
+    monkeypatch.undo()
     run("models", "--json")
     assert "demo" in [row["name"] for row in json.loads(capsys.readouterr().out)]
     code = main(["doctor", "demo", "--json"])

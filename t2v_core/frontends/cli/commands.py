@@ -7,11 +7,14 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from t2v_core.errors import WeightsError
 from t2v_core.hosts.standalone import StandaloneHost
 from t2v_core.request import FIELDS
+
+if TYPE_CHECKING:
+    from t2v_core.run import Run
 
 STOPPED = 130
 """The exit code of a run that the user stopped, whatever was kept."""
@@ -32,6 +35,8 @@ def generate(options: argparse.Namespace) -> int:
     host = StandaloneHost(options.models_folder, options.device)
     with ConsoleProgress() as progress:
         run = Run(progress)
+        if options.source:
+            _say_if_weights_differ(options.source, requests[0].model, host=host, run=run)
         with stopping_by_signal(run):
             service.generate(requests, renderer=LocalRenderer(host), host=host, run=run, folder=options.output)
     return STOPPED if run.stop else 0
@@ -92,6 +97,22 @@ def info(options: argparse.Namespace) -> int:
     else:
         print(text)
     return 0
+
+
+def _say_if_weights_differ(source: Path, model: str, *, host: StandaloneHost, run: Run) -> None:
+    """A recipe is exact only with the weights that it names."""
+    from t2v_core.frontends.cli.requests import read_recipe
+    from t2v_core.models.catalogue import find_model
+    from t2v_core.models.hashing import model_hash
+    from t2v_core.run import Notice
+
+    _, recipe = read_recipe(source)
+    digest = model_hash(find_model(model, host.models_folders))
+    if recipe.model and recipe.model.hash and recipe.model.hash != digest:
+        made_by = f"{recipe.model.name} ({recipe.model.hash})"
+        run.report(
+            Notice(f"{source.name} was made by {made_by}; this is {model} ({digest}), so the video will differ.")
+        )
 
 
 def _print_json(value: Any) -> None:
