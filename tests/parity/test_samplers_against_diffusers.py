@@ -145,8 +145,9 @@ def test_unipc_of_other_orders_is_the_twins(order, monkeypatch):
     assert worst_difference("UniPC", twin, run, monkeypatch, prediction=Prediction.EPS) <= TOLERANCE
 
 
-@pytest.mark.parametrize("timestep_scaling", [4.0, 10.0])
+@pytest.mark.parametrize("timestep_scaling", [0.002, 4.0, 10.0])
 def test_lcm_with_its_own_levels_is_the_twins(timestep_scaling, monkeypatch):
+    """A tiny scaling is nobody's, but only there does the boundary condition show."""
     twin = twin_of("LCM", timestep_scaling=timestep_scaling)
     twin.set_timesteps(4)
     run = levels("Model", 4, MODEL, sampler=SAMPLERS["LCM"])
