@@ -12,7 +12,9 @@ from t2v_core.errors import WeightsError
 START, END, PAD = 49406, 49407, 0
 CHUNK_TOKENS = 75
 COMMA_BACKTRACK = 20
-"""A chunk that would end at most so many tokens after a comma ends at the comma instead."""
+"""A chunk ends after a comma instead of in the middle of a phrase, if one is among so many of its last tokens.
+
+Where the next token is a comma, no phrase is cut."""
 
 
 def tokenize(prompt: str) -> list[list[int]]:
@@ -32,10 +34,11 @@ def _split(tokens: list[int], *, comma: int) -> list[list[int]]:
     chunks = []
     while len(tokens) > CHUNK_TOKENS:
         end = CHUNK_TOKENS
-        for back in range(COMMA_BACKTRACK + 1):
-            if tokens[CHUNK_TOKENS - 1 - back] == comma:
-                end = CHUNK_TOKENS - back
-                break
+        if tokens[CHUNK_TOKENS] != comma:
+            after_commas = (
+                end for end in range(CHUNK_TOKENS, CHUNK_TOKENS - COMMA_BACKTRACK, -1) if tokens[end - 1] == comma
+            )
+            end = next(after_commas, CHUNK_TOKENS)
         chunks.append(tokens[:end])
         tokens = tokens[end:]
     return [*chunks, tokens] if tokens else chunks
