@@ -1,0 +1,35 @@
+"""Writes trained networks as a model folder: configuration.json and three safetensors files in half precision."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from t2v_core.models.modelscope.config import ModelConfig
+
+LARGEST = 12_000_000  # bytes that all weights may take in the repository
+
+
+def export(config: ModelConfig, *, unet: nn.Module, vae: nn.Module, tower: nn.Module, folder: Path) -> None:
+    """Write the folder; keys are the published checkpoints'.
+
+    Raises:
+        ValueError: if the weights are larger than the repository wants.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    files, written = config.files, 0
+    for name, network, prefix in (
+        (files.unet, unet, ""),
+        (files.autoencoder, vae, "first_stage_model."),
+        (files.text, tower, ""),
+    ):
+        tensors = {prefix + key: value.to(torch.float16).contiguous() for key, value in network.state_dict().items()}
+        save_file(tensors, folder / name)
+        written += (folder / name).stat().st_size
+    (folder / "configuration.json").write_text(json.dumps(config.to_dict(), indent=4) + "\n", encoding="utf-8")
+    if written > LARGEST:
+        raise ValueError(f"{folder}: the weights take {written:,} bytes, more than {LARGEST:,}")
