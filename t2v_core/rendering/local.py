@@ -16,9 +16,10 @@ from t2v_core.models.loading import count_parameters
 from t2v_core.models.modelscope.checkpoint import Part
 from t2v_core.rendering.local_model import LocalModel
 from t2v_core.rendering.plan import FULL_PRECISION, Plan, resolve_precision
-from t2v_core.rendering.story import tell
+from t2v_core.rendering.story import levels_of, tell
 from t2v_core.request import GenerationRequest, problem
 from t2v_core.run import Notice, Run
+from t2v_core.sampling.schedule import NoiseSchedule
 from t2v_core.video import Video
 
 logger = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ class LocalRenderer:
         name = request.model if folder.folder == _as_folder(request.model) else folder.name
         resolved = dataclasses.replace(request, model=name, precision=precision).resolve(folder.config.defaults)
         _check_size(resolved, multiple=folder.config.vae.downsampling)
+        levels_of(resolved, NoiseSchedule.from_config(dataclasses.asdict(folder.config.noise)))
         return resolved
 
     def render(self, request: GenerationRequest, run: Run) -> Video:

@@ -17,11 +17,11 @@ from torch import Tensor
 from t2v_core.errors import NonFiniteError
 from t2v_core.request import GenerationRequest
 from t2v_core.run import Preview, Run, Stage
-from t2v_core.sampling import find_sampler, load
+from t2v_core.sampling import find_sampler, load, schedule
 from t2v_core.sampling.denoiser import Prediction
 from t2v_core.sampling.guidance import guided
 from t2v_core.sampling.noise import FrameNoise
-from t2v_core.sampling.schedule import NoiseSchedule, levels
+from t2v_core.sampling.schedule import Level, NoiseSchedule
 from t2v_core.video import Frames, ModelIdentity, Video
 
 Value = TypeVar("Value")
@@ -101,11 +101,10 @@ def sample(request: GenerationRequest, model: VideoModel, run: Run, *, text: Ten
         rescale=request.guidance_rescale,
         split=request.split_guidance,
     )
-    count = _given(request.steps)
-    sampler = find_sampler(_given(request.sampler))
-    levels_of_run = levels(_given(request.schedule), count, model.noise_schedule, sampler=sampler)
+    sampler, count = find_sampler(_given(request.sampler)), _given(request.steps)
     start = noise.draw(0).to(text.device)
-    trajectory = load(sampler)(denoise, start, levels_of_run, noise=noise, eta=sampler.resolve_eta(request.eta))
+    levels = levels_of(request, model.noise_schedule)
+    trajectory = load(sampler)(denoise, start, levels, noise=noise, eta=sampler.resolve_eta(request.eta))
 
     done, latents = 0, start
     for step in run.track(trajectory, stage=Stage.SAMPLING, total=count, unit="step"):
@@ -116,6 +115,12 @@ def sample(request: GenerationRequest, model: VideoModel, run: Run, *, text: Ten
             return Sampled(latents, done)
         latents = step.latents
     return Sampled(latents, done)
+
+
+def levels_of(request: GenerationRequest, noise_schedule: NoiseSchedule) -> tuple[Level, ...]:
+    """The noise levels of a resolved request's steps; raises `RequestError` for a count that the sampler can't take."""
+    sampler = find_sampler(_given(request.sampler))
+    return schedule.levels(_given(request.schedule), _given(request.steps), noise_schedule, sampler=sampler)
 
 
 def decode(latents: Tensor, request: GenerationRequest, model: VideoModel, run: Run) -> Frames:

@@ -101,6 +101,12 @@ def test_a_size_that_the_model_cannot_make_is_said_before_any_work(host, states,
         renderer.resolve(GenerationRequest(model="model", width=24, height=16))
 
 
+def test_more_steps_than_the_sampler_has_are_refused_before_any_work(host, states, renderer):
+    put(host, states)
+    with pytest.raises(RequestError, match="50"):
+        renderer.resolve(GenerationRequest(model="model", sampler="LCM", steps=51))
+
+
 def test_what_overflows_in_fp16_is_made_again_in_fp32_and_says_so(host, states, renderer):
     loud = {part: dict(state) for part, state in states.items()}
     loud[Part.UNET]["out.2.weight"] = loud[Part.UNET]["out.2.weight"] * 1e6
