@@ -30,7 +30,7 @@ TINY = ModelConfig(
     unet=UNetConfig(dim=32, head_dim=8, num_heads=8, context_dim=32, dim_mult=(1, 2), res_blocks=1, attn_scales=(1.0,),
                     norm_groups=8),
     vae=AutoencoderConfig(dim=16, dim_mult=(1, 2), res_blocks=1, norm_groups=8),
-    text=TextConfig(width=32, layers=3, heads=2, vocab_size=49408),
+    text=TextConfig(width=32, layers=3, heads=2, vocab_size=96),
 )  # fmt: skip
 
 UNET, TEXT, VQGAN = "text2video_pytorch_model", "open_clip_pytorch_model", "VQGAN_autoencoder"

@@ -23,7 +23,7 @@ from t2v_core.models.pickle_values import (
     storage_named,
 )
 
-MOST_OPCODES = 2_000_000
+MOST_OPCODES = 500_000
 """The original files have some 60,000; the bound keeps a hostile one from filling the memory."""
 
 
