@@ -125,5 +125,5 @@ def _parameters(encoding: Encoding) -> list[str]:
         *("-map", "0:v", "-map_metadata", "1"),
         *("-vf", ",".join(filters), "-r", rate),
         *("-crf", str(encoding.crf), *tags),
-        *("-movflags", "+faststart", "-f", "mp4"),
+        *("-movflags", "+faststart+write_colr", "-f", "mp4"),
     ]
