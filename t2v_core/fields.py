@@ -26,8 +26,8 @@ _SPEC = "spec"
 class Spec:
     """One row. `infotext` is the key in the file's metadata, "" where the value doesn't belong there.
 
-    `chosen` fields take one value of a table that is handed in when they are checked. A field that may be None
-    takes the chosen model's own value then, which `model_default` says to the user.
+    `chosen` fields take one value of a table that is handed in when they are checked. `usual` is where a slider ends
+    when the allowed maximum is far beyond what people use.
     """
 
     label: str
@@ -35,6 +35,7 @@ class Spec:
     infotext: str = ""
     minimum: float | None = None
     maximum: float | None = None
+    usual: float | None = None
     step: float | None = None
     multiple: int | None = None
     chosen: bool = False

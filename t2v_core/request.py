@@ -41,7 +41,14 @@ class GenerationRequest:
         "", "Model", "A folder in models/ModelScope, or any folder with a model. Default: the first found."
     )
     steps: int | None = spec(
-        None, "Steps", "Sampling steps: more are slower and finer.", infotext="Steps", minimum=1, maximum=1000, step=1
+        None,
+        "Steps",
+        "Sampling steps: more are slower and finer.",
+        infotext="Steps",
+        minimum=1,
+        maximum=1000,
+        usual=100,
+        step=1,
     )
     sampler: str | None = spec(
         None, "Sampler", "The algorithm that turns noise into a video.", infotext="Sampler", chosen=True
@@ -85,18 +92,27 @@ class GenerationRequest:
         maximum=LARGEST_SEED,
         step=1,
     )
-    width: int | None = spec(None, "Width", "In pixels.", infotext="Width", minimum=8, maximum=4096, step=8, multiple=8)
+    width: int | None = spec(
+        None, "Width", "In pixels.", infotext="Width", minimum=8, maximum=4096, usual=1024, step=8, multiple=8
+    )
     height: int | None = spec(
-        None, "Height", "In pixels.", infotext="Height", minimum=8, maximum=4096, step=8, multiple=8
+        None, "Height", "In pixels.", infotext="Height", minimum=8, maximum=4096, usual=1024, step=8, multiple=8
     )
     frames: int | None = spec(
-        None, "Frames", "How many pictures the clip has.", infotext="Frames", minimum=1, maximum=4096, step=1
+        None, "Frames", "How many pictures the clip has.", infotext="Frames", minimum=1, maximum=4096, usual=128, step=1
     )
     fps: float | None = spec(
-        None, "Frames per second", "How fast they are shown.", infotext="FPS", minimum=1, maximum=120, step=1
+        None, "Frames per second", "How fast they are shown.", infotext="FPS", minimum=1, maximum=120, usual=60, step=1
     )
     count: int = spec(
-        1, "Clips", "How many videos to make, each with the next seed.", minimum=1, maximum=1000, step=1, group="Output"
+        1,
+        "Clips",
+        "How many videos to make, each with the next seed.",
+        minimum=1,
+        maximum=1000,
+        usual=20,
+        step=1,
+        group="Output",
     )
     format: str = spec("mp4", "Format", "The kind of file.", chosen=True, group="Output")
     crf: int = spec(
@@ -127,6 +143,7 @@ class GenerationRequest:
         False,
         "Split guidance",
         "Runs the prompt and the negative prompt one after the other: less memory, a little slower.",
+        infotext="Split guidance",
         group="Machine",
     )
 

@@ -78,22 +78,23 @@ class Stop(enum.Enum):
     INTERRUPT = "interrupt"
 
 
-def ignore(event: Event) -> None:
-    """The listener of nobody."""
-
-
 class Run:
     """One user's running request; `interrupt` and `skip` may be called from any thread and from signal handlers."""
 
-    def __init__(self, listener: Listener = ignore) -> None:
-        self._listener = listener
+    def __init__(self, *listeners: Listener) -> None:
+        self._listeners = list(listeners)
         self._lock = threading.RLock()
         self._stop: Stop | None = None
         self._stops = 0
 
+    def listen(self, listener: Listener) -> None:
+        """Tell one more listener from now on."""
+        self._listeners.append(listener)
+
     def report(self, event: Event) -> None:
-        """Tell the listener."""
-        self._listener(event)
+        """Tell the listeners, in the order in which they came."""
+        for listener in self._listeners:
+            listener(event)
 
     def track(
         self,
