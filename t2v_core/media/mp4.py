@@ -14,6 +14,7 @@ from t2v_core.media import Encoding, checked_chunk
 from t2v_core.media.ffmpeg import INSTALL_REMEDY, complaint, ending, local_file, metadata_file, sheltered_from_ctrl_c
 from t2v_core.media.problems import encoder_failed, output_error
 from t2v_core.media.reading import probe
+from t2v_core.media.temporary import folder_of, temporary_file
 from t2v_core.video import Frames
 
 # moviepy hands on two decimals of a rate, so the filters below set the times. Frames come in at so high a rate that
@@ -37,22 +38,22 @@ def write(target: Path, chunks: Iterable[Frames], encoding: Encoding) -> int:
     if encoding.width % 2 or encoding.height % 2:
         size = f"{encoding.width}x{encoding.height}"
         raise OutputError(f"An mp4 can't have {size} pixels.", remedy="Choose an even width and height.")
-    frames = 0
-    with tempfile.TemporaryFile() as log, _metadata(target, encoding) as metadata:
+    frames, folder = 0, folder_of(target)
+    with tempfile.TemporaryFile() as log, _metadata(folder, encoding) as metadata:
         with _encoder(target, metadata, encoding, log) as (writer, process):
             for chunk in chunks:
                 for frame in checked_chunk(chunk, encoding):
                     try:
                         writer.write_frame(frame)
                     except _ENCODER_DIED as error:
-                        raise encoder_failed(target.parent, complaint(log)) from error
+                        raise encoder_failed(folder, complaint(log)) from error
                     frames += 1
             if not frames:
                 raise OutputError("There are no frames to write.")
             try:
                 writer.close()
             except _ENCODER_DIED as error:
-                raise encoder_failed(target.parent, complaint(log)) from error
+                raise encoder_failed(folder, complaint(log)) from error
         reason = complaint(log)
     # Some versions of ffmpeg end well although the disk was full, so its word isn't enough.
     try:
@@ -60,23 +61,19 @@ def write(target: Path, chunks: Iterable[Frames], encoding: Encoding) -> int:
     except UnreadableFileError:
         whole = False
     if not whole:
-        raise encoder_failed(target.parent, reason)
+        raise encoder_failed(folder, reason)
     return frames
 
 
 @contextlib.contextmanager
-def _metadata(target: Path, encoding: Encoding) -> Iterator[Path]:
+def _metadata(folder: Path, encoding: Encoding) -> Iterator[Path]:
     """The infotext in a file for ffmpeg: a command line isn't long enough for every prompt."""
-    path = target.with_name(target.name + ".ffmetadata")
-    try:
+    with temporary_file(folder, ".ffmetadata") as path:
         try:
             path.write_bytes(metadata_file(encoding.infotext))
         except OSError as error:
-            raise output_error(error, target.parent) from error
+            raise output_error(error, folder) from error
         yield path
-    finally:
-        with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,8 @@
-"""Files that aren't whole yet: hidden, named after their process, renamed when whole, never over another file."""
+"""Files that aren't whole yet: without a name, or a hidden one, until they are whole; never over another file.
+
+Linux can make files that have no name at all: whatever ends the process, nothing of them is left. Elsewhere, and on
+disks that can't, such a file is hidden, named after its process, and removed by whoever saves next.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ import os
 import platform
 import re
 import secrets
+import shutil
 import stat
 import time
 from collections.abc import Iterable, Iterator
@@ -20,15 +25,36 @@ _NAME = re.compile(r"\.txt2video-(?P<host>[0-9a-f]{8})-(?P<pid>\d{1,10})-[0-9a-f
 # Whose process we can't ask about (another machine's on a shared disk, a reused number) gets this long, in seconds,
 # since the last write to the file.
 _ABANDONED_AFTER = 24 * 3600
+_PROCESSES = "/proc"
 
 
 @contextlib.contextmanager
 def temporary_file(folder: Path, suffix: str) -> Iterator[Path]:
-    """A new empty file in `folder`, removed at the end of the block if it is still there under this name.
+    """A new empty file on the disk of `folder`, gone at the end of the block unless it was published.
+
+    The path can be opened, also by other processes, until the block ends; `folder_of` says which folder it is for.
 
     Raises:
         OutputError: it can't be made.
     """
+    descriptor = _open_nameless(folder)
+    if descriptor is not None:
+        try:
+            yield Path(f"{_PROCESSES}/{os.getpid()}/fd/{descriptor}")
+        finally:
+            os.close(descriptor)
+        return
+    with _named_file(folder, suffix) as path:
+        yield path
+
+
+def folder_of(temporary: Path) -> Path:
+    """The folder that a temporary file was made for."""
+    return temporary.resolve().parent if _is_nameless(temporary) else temporary.parent
+
+
+@contextlib.contextmanager
+def _named_file(folder: Path, suffix: str) -> Iterator[Path]:
     path = folder / f".txt2video-{_host()}-{os.getpid()}-{secrets.token_hex(4)}{suffix}.partial"
     try:
         with path.open("xb"):
@@ -63,20 +89,53 @@ def publish(temporary: Path, names: Iterable[str]) -> Path:
     Raises:
         OutputError: every name is taken, or it can't be renamed at all.
     """
-    name = None
+    name, folder = None, folder_of(temporary)
     try:
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())  # or a power cut could leave the name without the content
         for name in names:
             with contextlib.suppress(FileExistsError):
-                _rename(temporary, temporary.with_name(name))
-                return temporary.with_name(name)
+                _rename(temporary, folder / name)
+                return folder / name
     except OSError as error:
-        raise output_error(error, temporary.parent) from error
-    raise OutputError(f"{shown(temporary.with_name(name or ''))} is there already.", remedy="Choose another name.")
+        raise output_error(error, folder) from error
+    raise OutputError(f"{shown(folder / (name or ''))} is there already.", remedy="Choose another name.")
+
+
+def _open_nameless(folder: Path) -> int | None:
+    """A file without a name, open for reading and writing; None where there can be none."""
+    if not hasattr(os, "O_TMPFILE") or not os.path.isdir(_PROCESSES):
+        return None
+    try:
+        return os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o666)
+    except OSError:  # some disks; and what is wrong with the folder itself is said when a named file is tried
+        return None
+
+
+def _is_nameless(path: Path) -> bool:
+    return path.parts[1:2] == (_PROCESSES.strip("/"),)
+
+
+def _give_name(nameless: Path, final: Path) -> None:
+    """Link a nameless file into its folder; where the system refuses, copy it under a hidden name and rename that."""
+    try:
+        root = os.open("/", os.O_RDONLY)
+        try:
+            os.link(nameless, final, src_dir_fd=root)  # only with a folder does Python follow /proc's link
+        finally:
+            os.close(root)
+    except FileExistsError:
+        raise
+    except OSError:
+        with _named_file(final.parent, final.suffix) as copy:
+            shutil.copyfile(nameless, copy)
+            _rename(copy, final)
 
 
 def _rename(temporary: Path, final: Path) -> None:
+    if _is_nameless(temporary):
+        _give_name(temporary, final)
+        return
     if os.name == "nt":
         os.rename(temporary, final)  # raises if the name is taken; elsewhere it would overwrite
         return

@@ -137,17 +137,17 @@ def test_a_stream_that_ends_early_is_a_whole_file(writer: Writer, tmp_path: Path
     assert probe(path).frames == 3
 
 
-def test_frames_are_taken_as_they_come(writer: Writer, tmp_path: Path):
+def test_frames_are_taken_as_they_come(writer: Writer, tmp_path: Path, started: list[subprocess.Popen[Any]]):
     """The encoder is there before the last frame, so a long video needs no memory for its frames."""
-    held = []
+    running = []
 
     def chunks() -> Iterator[Frames]:
         for _ in range(3):
-            held.append(names(tmp_path))
+            running.append([process.poll() for process in started])
             yield numbered(1)
 
     save(chunks(), tmp_path, ["a"], writer=writer, encoding=encoding())
-    assert held[0]
+    assert running[0] == [None]
     assert names(tmp_path) == ["a"]
 
 

@@ -29,6 +29,8 @@ SIZE = Encoding(width=32, height=16, fps=8, preset="ultrafast")
 FRAME = np.zeros((1, 16, 32, 3), np.uint8)
 ROOT = os.name != "nt" and os.geteuid() == 0
 
+HAS_NAMELESS = sys.platform == "linux"
+
 needs_posix = pytest.mark.skipif(os.name == "nt", reason="signals and modes of POSIX")
 
 
@@ -36,7 +38,7 @@ def names(folder: Path) -> list[str]:
     return sorted(os.listdir(folder))
 
 
-def saving(folder: Path, body: str, **options: Any) -> subprocess.Popen[str]:
+def saving(folder: Path, body: str, *arguments: str, **options: Any) -> subprocess.Popen[str]:
     """A process of its own that runs `body`, with a `saved(chunks)` to save into the folder; each line is flushed."""
     code = f"""
         import functools, itertools, sys, time
@@ -55,7 +57,12 @@ def saving(folder: Path, body: str, **options: Any) -> subprocess.Popen[str]:
     source = textwrap.dedent(code) + textwrap.dedent(body)
     root = Path(__file__).parents[2]
     return subprocess.Popen(
-        [sys.executable, "-c", source], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True, cwd=root, **options
+        [sys.executable, "-c", source, *arguments],
+        stdout=subprocess.PIPE,
+        stdin=subprocess.PIPE,
+        text=True,
+        cwd=root,
+        **options,
     )
 
 
@@ -170,7 +177,7 @@ def test_a_file_is_published_under_the_first_free_name(tmp_path: Path):
 def test_disks_without_hard_links_overwrite_nothing_either(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError
 ):
-    def refuse(*args: Any) -> None:
+    def refuse(*args: Any, **options: Any) -> None:
         raise error
 
     monkeypatch.setattr(os, "link", refuse)
@@ -179,7 +186,7 @@ def test_disks_without_hard_links_overwrite_nothing_either(
 
 @needs_posix
 def test_without_hard_links_a_failed_rename_leaves_no_empty_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def refuse(*args: Any) -> None:
+    def refuse(*args: Any, **options: Any) -> None:
         raise OSError(errno.EIO, "no")
 
     monkeypatch.setattr(os, "link", refuse)
@@ -215,21 +222,25 @@ def test_two_processes_never_take_the_same_name(tmp_path: Path):
 
 
 @needs_posix
-def test_kill_9_leaves_no_file_under_a_final_name_and_the_next_write_cleans_up(tmp_path: Path):
+@pytest.mark.parametrize("nameless", [True, False])
+def test_kill_9_leaves_nothing_or_what_the_next_write_cleans_up(tmp_path: Path, nameless: bool):
     body = """
+        from t2v_core.media import temporary
+        if sys.argv[1:] == ["named"]:
+            temporary._open_nameless = lambda folder: None
         def chunks():
             yield FRAME
             print("writing")
             time.sleep(100)
         saved(chunks())
     """
-    process = saving(tmp_path, body)
+    process = saving(tmp_path, body, *(() if nameless else ("named",)))
     assert process.stdout is not None
     assert process.stdout.readline() == "writing\n"
     process.kill()
     process.communicate()
     left = names(tmp_path)
-    assert left
+    assert bool(left) != (nameless and HAS_NAMELESS)
     assert all(name.startswith(".txt2video-") and not name.endswith(".mp4") for name in left)
     save([FRAME], tmp_path, ["a"], writer=WRITERS["mp4"], encoding=SIZE)
     assert names(tmp_path) == ["a"]
@@ -320,7 +331,7 @@ def test_an_error_in_the_frames_keeps_the_next_number_free(tmp_path: Path):
 
 
 def _temporary_name(folder: Path) -> str:
-    with temporary_file(folder, ".mp4") as path:
+    with temporary._named_file(folder, ".mp4") as path:
         return path.name
 
 
