@@ -18,7 +18,11 @@ from t2v_core.rendering.plan import Plan, resolve_precision
 from t2v_core.request import GenerationRequest, ModelDefaults
 from t2v_core.run import Notice, Progress, Run, Stage
 
-CONFIG = dataclasses.replace(TINY, defaults=ModelDefaults(steps=2, width=16, height=8, frames=3))
+CONFIG = dataclasses.replace(
+    TINY,
+    text=dataclasses.replace(TINY.text, vocab_size=49408),  # real prompts have real token ids
+    defaults=ModelDefaults(steps=2, width=16, height=8, frames=3),
+)
 REQUEST = GenerationRequest(prompt="a red ball", seed=1, precision="fp32")
 
 
