@@ -147,7 +147,7 @@ def test_frames_are_taken_as_they_come(writer: Writer, tmp_path: Path, started: 
             yield numbered(1)
 
     save(chunks(), tmp_path, ["a"], writer=writer, encoding=encoding())
-    assert running[0] == [None]
+    assert None in running[0]
     assert names(tmp_path) == ["a"]
 
 
