@@ -85,7 +85,7 @@ def _folders(collection: Path) -> Iterator[tuple[str, Path]]:
     for folder in _subfolders(collection):
         if folder.name in names:
             continue  # a collection of its own
-        if folder.name == FIRST or looks_like_a_model(folder):
+        if looks_like_a_model(folder) or (folder.name == FIRST and any(os.scandir(folder))):
             yield folder.name, folder
         for inner in _subfolders(folder):
             if looks_like_a_model(inner):

@@ -30,7 +30,7 @@ def _row(
     return KnownCheckpoint(name, f"huggingface.co/{source}", licence, defaults, re.compile(folder_name, re.IGNORECASE))
 
 
-# The first row that fits decides. Where an author names no frame rate, the base model's stands.
+# The first row that fits decides. What an author doesn't state, the frame rate above all, is the base model's.
 KNOWN = (
     _row(
         "zeroscope v2 dark 30x448x256",
@@ -58,7 +58,7 @@ KNOWN = (
         licence=f"not stated by its author; made from ModelScope's weights, which are {NON_COMMERCIAL}",
     ),
     _row("animov 512x", "strangeman3107/animov-512x", r"animov.*512", ModelDefaults(width=512, height=512)),
-    _row("animov", "kabachuha/animov-0.1-modelscope-original-format", r"animov", ModelDefaults(width=384, height=384)),
+    _row("animov", "kabachuha/animov-0.1-modelscope-original-format", r"animov", ModelDefaults()),
     _row(
         "ModelScope text to video 1.7B for Diffusers",
         "ali-vilab/text-to-video-ms-1.7b",

@@ -82,6 +82,8 @@ _CONFIG_FIELDS: Mapping[Part, tuple[str, Callable[[Mapping[str, Any]], Any]]] = 
     Part.AUTOENCODER: ("vae", diffusers_config.autoencoder_config),
 }
 _DARK_TEXT = "_text.bin"
+_PADDING = "!"
+"""The word that is token 0."""
 
 
 def looks_like_a_model(folder: Path) -> bool:
@@ -160,12 +162,25 @@ class _Search:
             self.files[part] = self._diffusers_part(self.folder, part) or self._expected_in_diffusers(part)
         if not os.path.exists(self.files[Part.AUTOENCODER]):
             self._borrow_autoencoder()
+        self._tokenizer()
         path = self.folder / "scheduler" / "scheduler_config.json"
         if os.path.exists(path):
             noise = self._judge(path, lambda: diffusers_config.noise_config(read_json(path)))
             self.config = dataclasses.replace(self.config, noise=noise or self.config.noise)
         else:
             self.notes.append(Note(path, "is missing: the 1.7B model's noise schedule is used."))
+
+    def _tokenizer(self) -> None:
+        """Its words are OpenCLIP's in all published models; only what short prompts are filled up with could differ."""
+        path = self.folder / "tokenizer" / "special_tokens_map.json"
+        special = self._judge(path, lambda: read_json(path)) if os.path.exists(path) else None
+        padding = special and special.get("pad_token")
+        if isinstance(padding, dict):
+            padding = padding.get("content")
+        if padding and padding != _PADDING:
+            self.notes.append(
+                Note(path, f"fills prompts up with {padding!r}; here they are filled up with {_PADDING!r}.")
+            )
 
     def _expected_in_diffusers(self, part: Part) -> Path:
         stem = "model" if part is Part.TEXT else "diffusion_pytorch_model"

@@ -194,14 +194,14 @@ def _fill(
 ) -> Network:
     network.requires_grad_(False).eval()
     state: dict[str, Tensor] = {}
-    done, total = 0, count_bytes(targets)
+    done, total, staging = 0, count_bytes(targets), new_staging()
     progress(0, total)
     for target in targets:
         own = dtype or _torch_dtype(target.sources[0].dtype)
         value = torch.empty(target.shape, dtype=own, device=device)
         rows, start = value.view(-1), 0
         for source in target.sources:
-            read_into(rows[start : start + source.numel], source)
+            read_into(rows[start : start + source.numel], source, staging=staging)
             start += source.numel
             done += source.nbytes
             progress(done, total)
@@ -210,35 +210,42 @@ def _fill(
     return network
 
 
-def read_into(out: Tensor, ref: TensorRef) -> None:
+def read_into(out: Tensor, ref: TensorRef, *, staging: Tensor | None = None) -> None:
     """Copy a file's tensor into `out`, (ref.numel,), converted to its dtype and on its device.
+
+    Args:
+        out: the place.
+        ref: the tensor in the file.
+        staging: bytes to convert in, (any,) uint8. One for all tensors keeps the heap from being torn by many.
 
     Raises:
         FileError: when the file has gone or has become shorter since its header was read.
     """
     if ref.numel == 0:
         return
+    staging = new_staging() if staging is None else staging
+    size, dtype = ITEM_SIZES[ref.dtype], _torch_dtype(ref.dtype)
     with opened(ref.file) as file:
-        if ref.is_contiguous:
-            step = max(1, _WINDOW // ITEM_SIZES[ref.dtype])
-            for start in range(0, ref.numel, step):
-                count = min(step, ref.numel - start)
-                place = out[start : start + count]
-                if place.device.type == "cpu" and place.dtype == _torch_dtype(ref.dtype):
-                    _copy_bytes(file, ref, start=start, out=place)
-                else:
-                    place.copy_(_window(file, ref, start=start, count=count))
-        else:
+        if not ref.is_contiguous:
             # A view with gaps or turned axes: rare, and small, for checkpoints save parameters.
-            elements = _window(file, ref, start=0, count=ref.span)
+            elements = torch.empty(ref.span, dtype=dtype)
+            _copy_bytes(file, ref, start=0, out=elements)
             out.copy_(elements.as_strided(ref.shape, ref.stride).reshape(-1))
+            return
+        step = staging.numel() // size
+        in_place = out.device.type == "cpu" and out.dtype == dtype
+        for start in range(0, ref.numel, step):
+            count = min(step, ref.numel - start)
+            place = out[start : start + count]
+            window = place if in_place else staging[: count * size].view(dtype)
+            _copy_bytes(file, ref, start=start, out=window)
+            if not in_place:
+                place.copy_(window)
 
 
-def _window(file: BinaryIO, ref: TensorRef, *, start: int, count: int) -> Tensor:
-    """`count` elements of the file from the tensor's element `start` on, as a packed CPU tensor."""
-    elements = torch.empty(count, dtype=_torch_dtype(ref.dtype))
-    _copy_bytes(file, ref, start=start, out=elements)
-    return elements
+def new_staging() -> Tensor:
+    """Room for one window of a file."""
+    return torch.empty(_WINDOW, dtype=torch.uint8)
 
 
 def _copy_bytes(file: BinaryIO, ref: TensorRef, *, start: int, out: Tensor) -> None:

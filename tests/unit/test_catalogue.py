@@ -36,6 +36,13 @@ def test_models_are_listed_t2v_first_and_the_demo_last(folders):
     ]
 
 
+def test_an_empty_folder_is_no_model(tmp_path):
+    (tmp_path / "t2v").mkdir()
+    assert [model.name for model in find_all([tmp_path])] == [DEMO]
+    (tmp_path / "t2v" / "VQGAN_autoencoder.pth").write_bytes(b"")
+    assert [model.name for model in find_all([tmp_path])] == ["t2v", DEMO]
+
+
 def test_the_demo_is_there_without_any_folder(tmp_path):
     assert [model.name for model in find_all([tmp_path / "nowhere"])] == [DEMO]
     assert find_model("", []).name == DEMO

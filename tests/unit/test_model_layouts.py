@@ -207,6 +207,17 @@ def test_what_is_not_implemented_is_refused_by_name(file, key, value, states, tm
     assert key.replace("cross_attention_dim", "unet_context_dim") in caught.value.what
 
 
+@pytest.mark.parametrize(
+    ("special", "noted"),
+    [({"pad_token": "!"}, False), ({"pad_token": {"content": "!"}}, False), ({}, False), ({"pad_token": "x"}, True)],
+)
+def test_a_tokenizer_that_pads_otherwise_is_noted(special, noted, states, tmp_path):
+    write_diffusers(tmp_path, TINY, states)
+    path = tmp_path / "tokenizer" / "special_tokens_map.json"
+    write_json(path, special)
+    assert [note.file for note in describe(tmp_path).notes] == [path] * noted
+
+
 def test_a_folder_with_both_layouts_uses_the_complete_original(states, tmp_path):
     write_diffusers(tmp_path, TINY, states)
     assert describe(tmp_path).layout == "Diffusers"
