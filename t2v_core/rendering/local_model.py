@@ -14,6 +14,7 @@ from t2v_core.models.loading import load_part
 from t2v_core.models.modelscope.checkpoint import Part
 from t2v_core.models.modelscope.tokenizer import tokenize
 from t2v_core.rendering.plan import Plan, decode_chunk
+from t2v_core.rendering.upcast import compute_dtype, widen_on_use
 from t2v_core.request import GenerationRequest
 from t2v_core.run import Progress, Run, Stage
 from t2v_core.sampling.denoiser import Prediction
@@ -29,6 +30,7 @@ class LocalModel:
         self._config = folder.config
         self._plan = plan
         self._parts: dict[Part, nn.Module] = {}
+        self._computes_in = compute_dtype(plan.dtype, device=plan.device)
         self.identity = ModelIdentity(folder.name, model_hash(folder, progress=_loading(run)))
         self.prediction = Prediction.named(folder.config.noise.prediction)
         self.noise_schedule = NoiseSchedule.from_config(dataclasses.asdict(folder.config.noise))
@@ -65,7 +67,7 @@ class LocalModel:
 
     def predictor(self, run: Run) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
         """The UNet in its own number format, from and to float32 latents."""
-        unet, dtype = self._part(Part.UNET, run), self._plan.dtype
+        unet, dtype = self._part(Part.UNET, run), self._computes_in
 
         def predict(latents: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
             return unet(latents.to(dtype), timesteps, text.to(dtype)).float()
@@ -75,7 +77,7 @@ class LocalModel:
     def decoder(self, run: Run) -> Callable[[Tensor], Tensor]:
         """The autoencoder's second half: latents (f, c, h, w) to pictures (f, 3, H, W) in 0..1."""
         # After a stop this part is still needed, to keep what was sampled.
-        autoencoder, dtype = self._part(Part.AUTOENCODER, run, stoppable=False), self._plan.dtype
+        autoencoder, dtype = self._part(Part.AUTOENCODER, run, stoppable=False), self._computes_in
         scale = self._config.vae.scale_factor
 
         def to_pictures(latents: Tensor) -> Tensor:
@@ -86,13 +88,11 @@ class LocalModel:
 
     def _part(self, name: Part, run: Run, *, stoppable: bool = True) -> nn.Module:
         if name not in self._parts:
-            self._parts[name] = load_part(
-                self._folder,
-                name,
-                device=self._plan.device,
-                dtype=self._plan.dtype,
-                progress=_loading(run, stoppable=stoppable),
-            )
+            progress = _loading(run, stoppable=stoppable)
+            part = load_part(self._folder, name, device=self._plan.device, dtype=self._plan.dtype, progress=progress)
+            if self._computes_in is not self._plan.dtype:
+                widen_on_use(part, self._computes_in)
+            self._parts[name] = part
         return self._parts[name]
 
 
