@@ -25,8 +25,9 @@ GROUNDS: dict[str, tuple[int, int, int]] = {
 SHAPES = ("ball", "box", "triangle", "ring")
 DIRECTIONS: dict[str, tuple[int, int]] = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 
-RADIUS = (14.0, 20.0)  # pixels
-SPEED = (1.5, 3.5)  # pixels a frame
+RADIUS = (11.5, 14.5)  # pixels
+SPEED = (2.6, 3.6)  # pixels a frame
+OFFSET = 5.0  # pixels, along each axis, by which the middle of a path may miss the middle of the picture
 REACH = 1.15  # a shape's farthest point from its centre, in radii
 
 
@@ -60,19 +61,20 @@ SCENES = tuple(
 class Canvas:
     """A clip's size: frames, and the side of its square picture in pixels."""
 
-    frames: int = 16
-    side: int = 128
+    frames: int = 8
+    side: int = 64
 
 
 def draw(scene: Scene, canvas: Canvas, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """A clip of the scene, (frames, side, side, 3) RGB; random in size, start and speed, never out of the picture."""
+    """A clip of the scene, (frames, side, side, 3) RGB; random in size, place and speed, never out of the picture."""
     radius = rng.uniform(*RADIUS)
     low = REACH * radius + 2
     room = canvas.side - 2 * low
     speed = min(rng.uniform(*SPEED), room / max(1, canvas.frames - 1))
     heading = np.array(DIRECTIONS[scene.direction], dtype=np.float64)
     travel = heading * speed * (canvas.frames - 1)
-    start = low + rng.uniform(0, 1, 2) * (room - np.abs(travel)) + np.maximum(0, -travel)
+    slack = np.minimum(OFFSET, (room - np.abs(travel)) / 2)
+    start = canvas.side / 2 + rng.uniform(-slack, slack) - travel / 2
     centres = start + heading * speed * np.arange(canvas.frames)[:, None]
     return _paint(scene, centres=centres, radius=radius, side=canvas.side)
 

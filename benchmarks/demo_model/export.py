@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from t2v_core.models.modelscope.config import ModelConfig
 
+PREFIX = "first_stage_model."
 LARGEST = 12_000_000  # bytes that all weights may take in the repository
 
 
@@ -22,14 +23,20 @@ def export(config: ModelConfig, *, unet: nn.Module, vae: nn.Module, tower: nn.Mo
     """
     folder.mkdir(parents=True, exist_ok=True)
     files, written = config.files, 0
-    for name, network, prefix in (
-        (files.unet, unet, ""),
-        (files.autoencoder, vae, "first_stage_model."),
-        (files.text, tower, ""),
-    ):
+    for name, network, prefix in ((files.unet, unet, ""), (files.autoencoder, vae, PREFIX), (files.text, tower, "")):
         tensors = {prefix + key: value.to(torch.float16).contiguous() for key, value in network.state_dict().items()}
         save_file(tensors, folder / name)
+        (folder / name).chmod(0o644)  # it writes files that nobody else may read
         written += (folder / name).stat().st_size
     (folder / "configuration.json").write_text(json.dumps(config.to_dict(), indent=4) + "\n", encoding="utf-8")
     if written > LARGEST:
         raise ValueError(f"{folder}: the weights take {written:,} bytes, more than {LARGEST:,}")
+
+
+def restore(config: ModelConfig, folder: Path, *, unet: Path, vae: Path, tower: Path) -> None:
+    """The other way round: write a folder's weights where training looks for its own, unless something is there."""
+    files = config.files
+    for name, path, prefix in ((files.unet, unet, ""), (files.autoencoder, vae, PREFIX), (files.text, tower, "")):
+        if not path.exists():
+            tensors = load_file(folder / name)
+            torch.save({key.removeprefix(prefix): value.float() for key, value in tensors.items()}, path)

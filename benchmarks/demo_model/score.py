@@ -25,7 +25,7 @@ from t2v_core.run import Run
 from t2v_core.video import Frames
 
 SEED = 7
-SHEET_CLIPS, SHEET_FRAMES, SHEET_COLUMNS = 12, 4, 2
+SHEET_CLIPS, SHEET_FRAMES, SHEET_COLUMNS, SHEET_SIDE = 12, 4, 2, 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,8 @@ def sheet(path: Path, *, request: GenerationRequest) -> None:
 
 def _strip(sample: Sample) -> Frames:
     chosen = np.linspace(0, len(sample.frames) - 1, SHEET_FRAMES).round().astype(int)
-    frames = [np.pad(sample.frames[i], ((2, 8), (4, 4), (0, 0)), constant_values=255) for i in chosen]
+    frames = [cv2.resize(sample.frames[i], (SHEET_SIDE, SHEET_SIDE), interpolation=cv2.INTER_NEAREST) for i in chosen]
+    frames = [np.pad(frame, ((2, 8), (4, 4), (0, 0)), constant_values=255) for frame in frames]
     strip = np.concatenate(frames, axis=1)
     title = np.full((22, strip.shape[1], 3), 255, dtype=np.uint8)
     cv2.putText(title, sample.caption[:76], (6, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (30, 30, 30), 1, cv2.LINE_AA)

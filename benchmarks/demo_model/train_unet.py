@@ -24,10 +24,9 @@ from t2v_core.models.modelscope.vae import Autoencoder
 log = logging.getLogger(__name__)
 
 EMPTY = 0.1  # share of clips without a caption, for guidance
-PURE = 0.05  # share that starts from pure noise, as sampling does, where the schedule's end still lets colour through
 EMA_DECAY = 0.998
 SAVE_EVERY = 250
-CHECKPOINT = "unet.pt"
+CHECKPOINT, START = "unet.pt", "unet-start.pt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +60,11 @@ class Training:
     step: int = 0
 
     @classmethod
-    def start(cls, config: UNetConfig) -> Training:
-        """A new network."""
-        network = UNet3D(config)
+    def start(cls, config: UNetConfig, *, weights: Path, device: str) -> Training:
+        """A new network, or one that begins with the weights of another training, where there are any."""
+        network = UNet3D(config).to(device)
+        if weights.exists():
+            network.load_state_dict(torch.load(weights, weights_only=True))
         optimizer = torch.optim.AdamW(network.parameters(), betas=(0.9, 0.99), weight_decay=0.01)
         return cls(network, copy.deepcopy(network).requires_grad_(False), optimizer)
 
@@ -92,7 +93,7 @@ def train_unet(
 ) -> None:
     """Go through all stages from the checkpoint on; the last checkpoint's moving average is the result."""
     torch.manual_seed(worker.seed)
-    training = Training.start(config)
+    training = Training.start(config, weights=worker.work / START, device=worker.device)
     if (worker.work / CHECKPOINT).exists():
         training.load(worker.work / CHECKPOINT)
     torch.manual_seed(worker.seed + worker.rank + 1000 * (1 + training.step + 100_000 * training.stage))
@@ -143,14 +144,17 @@ def alphas_cumprod(noise: NoiseConfig) -> Tensor:
 
 
 def velocity_loss(network: UNet3D, latents: Tensor, text: Tensor, alphas: Tensor) -> Tensor:
-    """Mean squared error of the predicted velocity at random timesteps, noisy ones more often."""
-    timesteps = (len(alphas) * torch.rand(len(latents)) ** (2 / 3)).long()
-    pure = torch.rand(len(latents)) < PURE
-    timesteps[pure] = len(alphas) - 1
+    """Mean squared error of the predicted velocity at random timesteps, noisy ones a little more often.
+
+    Latents (b, c, f, h, w) and text (b, n, d) may lie elsewhere than the network.
+    """
+    device = next(network.parameters()).device
+    timesteps = (len(alphas) * torch.rand(len(latents)) ** 0.75).long()
     alpha, sigma = (part.sqrt()[:, None, None, None, None] for part in (alphas[timesteps], 1 - alphas[timesteps]))
     eps = torch.randn_like(latents)
-    noisy = torch.where(pure[:, None, None, None, None], eps, alpha * latents + sigma * eps)
-    return (network(noisy, timesteps, text) - (alpha * eps - sigma * latents)).square().mean()
+    noisy = alpha * latents + sigma * eps
+    velocity = alpha * eps - sigma * latents
+    return (network(noisy.to(device), timesteps.to(device), text.to(device)) - velocity.to(device)).square().mean()
 
 
 @torch.no_grad()

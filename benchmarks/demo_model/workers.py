@@ -21,6 +21,7 @@ class Worker:
     seed: int
     rank: int
     count: int
+    device: str = "cpu"
 
 
 def in_parallel(work: Callable[..., None], *arguments: Any, workers: int) -> None:
