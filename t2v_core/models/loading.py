@@ -192,7 +192,6 @@ def _fill(
     dtype: torch.dtype | None,
     progress: Progress,
 ) -> Network:
-    network.requires_grad_(False).eval()
     state: dict[str, Tensor] = {}
     done, total, staging = 0, count_bytes(targets), new_staging()
     progress(0, total)
@@ -207,7 +206,8 @@ def _fill(
             progress(done, total)
         state[target.name] = value
     network.load_state_dict(state, strict=True, assign=True)
-    return network
+    # Last, for torch before 2.2 asks for the gradients of what it assigns.
+    return network.requires_grad_(False).eval()
 
 
 def read_into(out: Tensor, ref: TensorRef, *, staging: Tensor | None = None) -> None:

@@ -51,8 +51,13 @@ def shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
 def fill(network: nn.Module, *, dtype: torch.dtype = torch.float32) -> nn.Module:
     """Give a network its weights by its own names."""
     weights = {name: random_tensor(name, shape, dtype=dtype) for name, shape in shapes(network).items()}
+    return assign(network, weights)
+
+
+def assign(network: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
+    """Put the weights in, strictly; torch before 2.2 asks for the gradients of what it assigns, so that is undone."""
     network.load_state_dict(weights, strict=True, assign=True)
-    return network
+    return network.requires_grad_(False)
 
 
 def fill_through_map(
@@ -73,8 +78,7 @@ def fill_through_map(
         for target, part in zip(names, parts, strict=True):
             assert target not in weights, f"{target} comes from two of our tensors"
             weights[target] = part.reshape(theirs[target])
-    network.load_state_dict(weights, strict=True, assign=True)
-    return network
+    return assign(network, weights)
 
 
 @dataclass(frozen=True)

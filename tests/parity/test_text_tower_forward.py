@@ -51,7 +51,7 @@ def ours(config: TextConfig) -> nn.Module:
 @functools.cache
 def transformers_(config: TextConfig) -> nn.Module:
     """Transformers' tower, built without the last layer."""
-    library = pytest.importorskip("transformers")
+    library = pytest.importorskip("transformers", minversion="4.31")  # before, positions are among the weights
     sizes = library.CLIPTextConfig(
         vocab_size=config.vocab_size,
         hidden_size=config.width,
@@ -153,7 +153,7 @@ def test_published_names_and_shapes_are_open_clips() -> None:
 
 
 @pytest.mark.full_size
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(7200)
 def test_full_size_agrees_with_transformers() -> None:
     ids = torch.cat([tokens(prompt) for prompt in PROMPTS])
     network = fill(build(lambda: TextEncoder(PUBLISHED)))
