@@ -14,9 +14,10 @@ PRECISIONS = (AUTO, "fp32", "fp16", "bf16")
 
 FULL_PRECISION = "fp32"
 _BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
-# A forward pass needs room beside the weights; measured at 16 frames of 256×256 with guidance, see docs/performance.md.
+# A forward pass needs room beside the weights; see "Memory" in docs/parity.md.
 _ROOM_BESIDE_WEIGHTS = 1.3
-_LARGEST_CHUNK = 16
+_LARGEST_CHUNK = 8
+_PIXELS_AT_ONCE = 512 * 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +46,8 @@ def resolve_precision(asked: str, *, device: str, parameters: int) -> str:
 
 
 def decode_chunk(pixels: int) -> int:
-    """How many frames of so many pixels are decoded at once: as many as take about the memory of one at 1024×1024."""
-    return max(1, min(_LARGEST_CHUNK, 1024 * 1024 // max(1, pixels)))
+    """How many frames of so many pixels are decoded at once: as many as take about the memory of one at 512×512."""
+    return max(1, min(_LARGEST_CHUNK, _PIXELS_AT_ONCE // max(1, pixels)))
 
 
 def free_memory() -> int:
