@@ -86,7 +86,7 @@ def _strip(sample: Sample) -> Frames:
     strip = np.concatenate(frames, axis=1)
     title = np.full((22, strip.shape[1], 3), 255, dtype=np.uint8)
     cv2.putText(title, sample.caption[:76], (6, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (30, 30, 30), 1, cv2.LINE_AA)
-    return np.concatenate([title, strip])
+    return np.concatenate([title, strip]).astype(np.uint8)
 
 
 def main() -> None:
