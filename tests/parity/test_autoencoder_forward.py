@@ -117,7 +117,7 @@ def test_published_size_has_the_published_tensors() -> None:
 
 
 @pytest.mark.full_size
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("oracle", [modelscopes, diffusers_])
 def test_full_size_agrees_on_a_frame_of_256(oracle: Callable[[AutoencoderConfig], nn.Module]) -> None:
     theirs = oracle(PUBLISHED)
