@@ -85,7 +85,7 @@ def _folders(collection: Path) -> Iterator[tuple[str, Path]]:
     for folder in _subfolders(collection):
         if folder.name in names:
             continue  # a collection of its own
-        if looks_like_a_model(folder) or (folder.name == FIRST and any(os.scandir(folder))):
+        if looks_like_a_model(folder) or (folder.name == FIRST and not _is_empty(folder)):
             yield folder.name, folder
         for inner in _subfolders(folder):
             if looks_like_a_model(inner):
@@ -98,6 +98,13 @@ def _subfolders(folder: Path) -> list[Path]:
     except OSError:
         return []
     return sorted(folders, key=lambda entry: (entry.name != FIRST, entry.name.lower()))
+
+
+def _is_empty(folder: Path) -> bool:
+    try:
+        return not os.listdir(folder)
+    except OSError:  # its own problem, which the doctor names
+        return False
 
 
 def _folder(name: str) -> Path | None:

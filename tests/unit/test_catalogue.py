@@ -7,7 +7,7 @@ import json
 
 import pytest
 import torch
-from model_layouts import TINY, random_states, write_configuration, write_diffusers_sharded, write_original
+from model_layouts import TINY, random_states, write_configuration, write_diffusers_sharded
 
 from t2v_core.errors import ModelNotFoundError, WeightsError
 from t2v_core.models.catalogue import DEMO, find_all, find_model
@@ -111,7 +111,8 @@ def test_known_checkpoints_name_their_licence_and_source():
 
 
 def test_the_hash_is_the_webuis_and_is_remembered(tmp_path, monkeypatch):
-    write_original(tmp_path / "t2v", TINY, random_states())
+    write_configuration(tmp_path / "t2v", TINY)
+    torch.save({"weight": torch.zeros(9)}, tmp_path / "t2v" / "text2video_pytorch_model.pth")
     model, cache, seen = describe(tmp_path / "t2v"), tmp_path / "cache" / "hashes.json", []
     expected = hashlib.sha256((tmp_path / "t2v" / "text2video_pytorch_model.pth").read_bytes()).hexdigest()[:10]
     assert model_hash(model, cache_file=cache, progress=lambda done, total: seen.append((done, total))) == expected
@@ -123,7 +124,8 @@ def test_the_hash_is_the_webuis_and_is_remembered(tmp_path, monkeypatch):
 
 
 def test_a_changed_file_gets_another_hash(tmp_path):
-    write_original(tmp_path / "t2v", TINY, random_states())
+    write_configuration(tmp_path / "t2v", TINY)
+    torch.save({"weight": torch.zeros(9)}, tmp_path / "t2v" / "text2video_pytorch_model.pth")
     model, cache = describe(tmp_path / "t2v"), tmp_path / "hashes.json"
     before = model_hash(model, cache_file=cache)
     torch.save({"a": torch.zeros(3)}, tmp_path / "t2v" / "text2video_pytorch_model.pth")
@@ -139,14 +141,16 @@ def test_shards_are_hashed_together(tmp_path):
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", json.dumps({"x": 1}).encode()])
 def test_a_broken_cache_is_no_error(content, tmp_path):
-    write_original(tmp_path / "t2v", TINY, random_states())
+    write_configuration(tmp_path / "t2v", TINY)
+    torch.save({"weight": torch.zeros(9)}, tmp_path / "t2v" / "text2video_pytorch_model.pth")
     cache = tmp_path / "hashes.json"
     cache.write_bytes(content)
     assert len(model_hash(describe(tmp_path / "t2v"), cache_file=cache)) == 10
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(tmp_path):
-    write_original(tmp_path / "t2v", TINY, random_states())
+    write_configuration(tmp_path / "t2v", TINY)
+    torch.save({"weight": torch.zeros(9)}, tmp_path / "t2v" / "text2video_pytorch_model.pth")
     (tmp_path / "file").write_text("x")
     assert len(model_hash(describe(tmp_path / "t2v"), cache_file=tmp_path / "file" / "hashes.json")) == 10
 
