@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from t2v_core.hosts.standalone import MODEL_FOLDERS
 
@@ -41,6 +43,11 @@ class HostStub:
 
     def borrow_device(self) -> contextlib.nullcontext[None]:
         return contextlib.nullcontext()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Small networks are quicker in one thread, many times so on a busy machine, where threads wait for each other."""
+    torch.set_num_threads(os.cpu_count() or 1 if item.get_closest_marker("full_size") else 1)
 
 
 @pytest.fixture
