@@ -8,6 +8,7 @@ import os
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
@@ -29,6 +30,12 @@ def _hide_broken_torchvision() -> None:
 
 
 _hide_broken_torchvision()
+
+# A busy machine is not an error of the code.
+hypothesis.settings.register_profile(
+    "unhurried", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("unhurried")
 
 
 class HostStub:
