@@ -10,6 +10,7 @@ from pathlib import Path
 
 _NUMBER = re.compile(r"(\d{5,7})(?![^-. ])")
 _FORBIDDEN = re.compile('[<>:"/\\\\|?*\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029\u202a-\u202e\u2066-\u2069]+')
+_EDGES = re.compile(r"\A[\s.]+|[\s.]+\Z")
 _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
 # A name may have 255 bytes; the number, the seed and the suffix need some of them.
 _LONGEST_LABEL = 150
@@ -40,6 +41,6 @@ def next_number(folder: Path) -> int:
 
 def safe_name(text: str) -> str:
     """The text as a file's name without suffix on any system; never empty, no separators, at most 150 bytes."""
-    name = _FORBIDDEN.sub("_", text).strip(" .")
-    name = name.encode()[:_LONGEST_LABEL].decode(errors="ignore").strip(" .")
+    name = _EDGES.sub("", _FORBIDDEN.sub("_", text))
+    name = _EDGES.sub("", name.encode()[:_LONGEST_LABEL].decode(errors="ignore"))
     return f"_{name}" if not name or _DEVICES.fullmatch(name) else name

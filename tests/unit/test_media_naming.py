@@ -68,6 +68,8 @@ def test_a_partial_video_says_so(tmp_path: Path):
         ("console", "console"),
         ("", "_"),
         ("...", "_"),
+        ("\xa0", "_"),
+        (". \u3000a.b\u2003. ", "a.b"),
         ("a\n\0b", "a_b"),
         ("猫の映画", "猫の映画"),
         ("half \ud800", "half _"),
