@@ -45,7 +45,7 @@ def test_every_layout_gives_the_same_video(states, host, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     digests = {}
     for name, layout in LAYOUTS.items():
-        root = tmp_path / "models"
+        root = host.models_folders[0]
         folder = root / "model"
         layout(folder, CONFIG, states)
         request = dataclasses.replace(SMALL_CLIP, model=str(folder))
