@@ -61,10 +61,11 @@ class ClipStarted:
 
 @dataclass(frozen=True, slots=True)
 class ClipSaved:
-    """A whole file lies at `path`; `partial` if the run was stopped before it was finished."""
+    """A whole file lies at `path`, its recipe is `infotext`; `partial` if the run was stopped before it was finished."""
 
     path: Path
     partial: bool
+    infotext: str
 
 
 Event = Progress | Notice | Preview | ClipStarted | ClipSaved

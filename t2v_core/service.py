@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import platform
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from t2v_core import __version__
@@ -14,8 +16,8 @@ from t2v_core.fields import Choices
 from t2v_core.host import Host
 from t2v_core.infotext import PROGRAM, format_infotext
 from t2v_core.media import PRESETS, WRITERS, Encoding
-from t2v_core.media.naming import numbered_names
-from t2v_core.media.output import check_output_folder, estimated_bytes, save
+from t2v_core.media.naming import Placement
+from t2v_core.media.output import check_output_folder, estimated_bytes, save, save_text
 from t2v_core.models.catalogue import DEMO, DEMO_KNOWS
 from t2v_core.rendering.plan import PRECISIONS
 from t2v_core.rendering.renderer import Renderer
@@ -33,11 +35,25 @@ CHOICES: Choices = {
 }
 """What the fields that name a row of a table may say, made from the tables."""
 
+STOP_WITHIN = 1.0
+"""Seconds that writing a clip may go on after a stop, so that its last frames aren't lost for a moment's wait."""
+
+Place = Callable[[Video], Placement]
+"""Where a video is saved, and under which name."""
+
 
 def generate(
-    requests: Sequence[GenerationRequest], *, renderer: Renderer, host: Host, run: Run, folder: Path | None = None
+    requests: Sequence[GenerationRequest],
+    *,
+    renderer: Renderer,
+    host: Host,
+    run: Run,
+    folder: Path | None = None,
+    place: Place | None = None,
 ) -> list[ClipSaved]:
     """Make and save every clip of every request, one file a clip, in order.
+
+    Files go into `folder`, by default the host's; `place` says for each video where in it and under which name.
 
     What can be known to be wrong is said before the first clip begins. Whatever happens later, a clip that was
     finished stays on the disk, and a stopped one is kept as a file that is named partial.
@@ -63,7 +79,9 @@ def generate(
             video = renderer.render(clip, run)
         except Cancelled:
             continue
-        saved.append(ClipSaved(_save(video, folder, run), video.partial))
+        infotext = infotext_of(video)
+        placement = place(video) if place else Placement(folder)
+        saved.append(_save(video, placement, run, infotext=infotext))
         run.report(saved[-1])
     if not saved:
         raise Cancelled
@@ -103,21 +121,39 @@ def _resolve(requests: Sequence[GenerationRequest], renderer: Renderer) -> list[
     return resolved
 
 
-def _save(video: Video, folder: Path, run: Run) -> Path:
+def _save(video: Video, placement: Placement, run: Run, *, infotext: str) -> ClipSaved:
     request, writer = video.request, WRITERS[video.request.format]
     frames, height, width, _ = video.frames.shape
     encoding = Encoding(
-        width=width,
-        height=height,
-        fps=request.fps or 1,
-        infotext=infotext_of(video),
-        crf=request.crf,
-        preset=request.preset,
+        width=width, height=height, fps=request.fps or 1, infotext=infotext, crf=request.crf, preset=request.preset
     )
-    names = numbered_names(folder, seed=request.seed, suffix=writer.suffix, partial=video.partial)
-    chunks: Iterable[Frames] = (video.frames[index : index + 1] for index in range(frames))
-    chunks = run.track(chunks, stage=Stage.ENCODING, total=frames, unit="frame")
-    return save(chunks, folder, names, writer=writer, encoding=encoding)
+    encoded = 0
+
+    def chunks() -> Iterator[Frames]:
+        nonlocal encoded
+        for index in _until_stopped(range(frames), run):
+            yield video.frames[index : index + 1]
+            encoded += 1
+
+    def names() -> Iterator[str]:  # asked for when the last frame is written
+        yield from placement.names(seed=request.seed, suffix=writer.suffix, partial=video.partial or encoded < frames)
+
+    tracked = run.track(chunks(), stage=Stage.ENCODING, total=frames, unit="frame")
+    path = save(tracked, placement.folder, names(), writer=writer, encoding=encoding)
+    if placement.text_beside:
+        save_text(infotext, path.with_suffix(".txt"))
+    return ClipSaved(path, video.partial or encoded < frames, infotext)
+
+
+def _until_stopped(indices: Iterable[int], run: Run) -> Iterator[int]:
+    """The indices up to the time when a stop that comes now must have been obeyed; most clips are whole before."""
+    stops, end = run.stops, math.inf
+    for index in indices:
+        if run.stops > stops and end == math.inf:
+            end = time.monotonic() + STOP_WITHIN
+        if index and time.monotonic() > end:
+            break
+        yield index
 
 
 def _expected_bytes(request: GenerationRequest) -> int:

@@ -6,6 +6,7 @@ import itertools
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 _NUMBER = re.compile(r"(\d{5,7})(?![^-. ])")
@@ -16,15 +17,41 @@ _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?",
 _LONGEST_LABEL = 150
 
 
-def numbered_names(folder: Path, *, seed: int, suffix: str, partial: bool = False, label: str = "") -> Iterator[str]:
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where one clip is saved: a folder, what its name says beside the number, and if a text lies beside it.
+
+    An empty `stem` stands for the clip's seed. Without `numbered` the stem alone is the name, where it is still free.
+    """
+
+    folder: Path
+    stem: str = ""
+    numbered: bool = True
+    text_beside: bool = False
+
+    def names(self, *, seed: int, suffix: str, partial: bool) -> Iterator[str]:
+        """The names to try, in order, until one is free."""
+        stem = self.stem or str(seed)
+        if self.numbered:
+            return numbered_names(self.folder, stem=stem, suffix=suffix, partial=partial)
+        return _names_in_order(safe_name(stem) + ("-partial" if partial else ""), suffix=suffix)
+
+
+def numbered_names(folder: Path, *, stem: str, suffix: str, partial: bool = False) -> Iterator[str]:
     """The names `00017-1234.mp4`, `00018-1234.mp4` … from the folder's next number on, without end.
 
     Whoever saves tries them in turn until one is free, so that two processes never get the same. The folder is looked
     at when the first name is asked for. A stopped video is `00017-1234-partial.mp4`.
     """
-    parts = [str(seed), *([safe_name(label)] if label else []), *(["partial"] if partial else [])]
+    parts = [safe_name(stem), *(["partial"] if partial else [])]
     for number in itertools.count(next_number(folder)):
         yield "-".join([f"{number:05d}", *parts]) + suffix
+
+
+def _names_in_order(name: str, *, suffix: str) -> Iterator[str]:
+    yield name + suffix
+    for number in itertools.count(1):
+        yield f"{name}-{number}{suffix}"
 
 
 def next_number(folder: Path) -> int:

@@ -48,6 +48,21 @@ def save(chunks: Iterable[Frames], folder: Path, names: Iterable[str], *, writer
         return publish(temporary, names)
 
 
+def save_text(text: str, path: Path) -> None:
+    """Write a text file, whole or not at all; a file of that name is left as it is.
+
+    Raises:
+        OutputError: it can't be written.
+    """
+    with temporary_file(path.parent, path.suffix) as temporary:
+        try:
+            temporary.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise output_error(error, path.parent) from error
+        if not path.exists():
+            publish(temporary, [path.name])
+
+
 def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from t2v_core.media.naming import next_number, numbered_names, safe_name
+from t2v_core.media.naming import Placement, next_number, numbered_names, safe_name
 
 
 def first_name(folder: Path, **options: object) -> str:
-    return next(numbered_names(folder, **({"seed": 1234, "suffix": ".mp4"} | options)))  # type: ignore[arg-type]
+    return next(numbered_names(folder, **({"stem": "1234", "suffix": ".mp4"} | options)))  # type: ignore[arg-type]
 
 
 def test_an_empty_or_missing_folder_begins_at_0(tmp_path: Path):
@@ -40,19 +40,30 @@ def test_the_number_follows_the_folders_highest(tmp_path: Path, names: list[str]
 
 
 def test_names_go_on_without_end(tmp_path: Path):
-    names = numbered_names(tmp_path, seed=7, suffix=".mp4")
+    names = numbered_names(tmp_path, stem="7", suffix=".mp4")
     assert list(itertools.islice(names, 3)) == ["00000-7.mp4", "00001-7.mp4", "00002-7.mp4"]
 
 
 def test_the_folder_is_looked_at_when_the_first_name_is_needed(tmp_path: Path):
-    names = numbered_names(tmp_path, seed=7, suffix=".mp4")
+    names = numbered_names(tmp_path, stem="7", suffix=".mp4")
     (tmp_path / "00041-1.mp4").touch()
     assert next(names) == "00042-7.mp4"
 
 
 def test_a_partial_video_says_so(tmp_path: Path):
     assert first_name(tmp_path, partial=True) == "00000-1234-partial.mp4"
-    assert first_name(tmp_path, partial=True, label="a/b") == "00000-1234-a_b-partial.mp4"
+    assert first_name(tmp_path, partial=True, stem="a/b") == "00000-a_b-partial.mp4"
+
+
+def test_a_placement_names_the_seed_or_its_stem_with_or_without_a_number(tmp_path: Path):
+    def names(partial: bool = False, **options: object) -> list[str]:
+        placement = Placement(tmp_path, **options)  # type: ignore[arg-type]
+        return list(itertools.islice(placement.names(seed=5, suffix=".mp4", partial=partial), 2))
+
+    assert names() == ["00000-5.mp4", "00001-5.mp4"]
+    assert names(stem="a ball") == ["00000-a ball.mp4", "00001-a ball.mp4"]
+    assert names(stem="a/b", numbered=False) == ["a_b.mp4", "a_b-1.mp4"]
+    assert names(numbered=False, partial=True) == ["5-partial.mp4", "5-partial-1.mp4"]
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def saving(folder: Path, body: str, *arguments: str, **options: Any) -> subproce
         FRAME, FOLDER = np.zeros((1, 16, 32, 3), np.uint8), Path({str(folder)!r})
         ENCODING = Encoding(width=32, height=16, fps=8, preset="ultrafast")
         def saved(chunks, seed=1):
-            path_names = numbered_names(FOLDER, seed=seed, suffix=".mp4")
+            path_names = numbered_names(FOLDER, stem=str(seed), suffix=".mp4")
             return save(chunks, FOLDER, path_names, writer=WRITERS["mp4"], encoding=ENCODING)
     """
     source = textwrap.dedent(code) + textwrap.dedent(body)
@@ -320,12 +320,12 @@ def test_an_error_in_the_frames_keeps_the_next_number_free(tmp_path: Path):
             save(
                 chunks(),
                 tmp_path,
-                numbered_names(tmp_path, seed=1, suffix=".mp4"),
+                numbered_names(tmp_path, stem="1", suffix=".mp4"),
                 writer=WRITERS["mp4"],
                 encoding=SIZE,
             )
     path = save(
-        [FRAME], tmp_path, numbered_names(tmp_path, seed=1, suffix=".mp4"), writer=WRITERS["mp4"], encoding=SIZE
+        [FRAME], tmp_path, numbered_names(tmp_path, stem="1", suffix=".mp4"), writer=WRITERS["mp4"], encoding=SIZE
     )
     assert path.name == "00000-1.mp4"
 

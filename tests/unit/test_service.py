@@ -9,6 +9,7 @@ import pytest
 from t2v_core import service
 from t2v_core.errors import Cancelled, NonFiniteError, OutputError, RequestError
 from t2v_core.infotext import parse_infotext
+from t2v_core.media.naming import Placement
 from t2v_core.media.reading import probe, read_frames, read_metadata
 from t2v_core.rendering.fake import IDENTITY, FakeRenderer
 from t2v_core.request import LARGEST_SEED, RANDOM_SEED, GenerationRequest
@@ -57,6 +58,22 @@ def test_a_named_folder_goes_before_the_hosts(host, tmp_path):
             [GenerationRequest(seed=1)], renderer=FakeRenderer(), host=host, run=Run(), folder=folder
         )
         assert saved[0].path.parent == place
+
+
+def test_a_placement_decides_the_folder_the_name_and_the_text_beside_it(host, tmp_path):
+    def place(video):
+        return Placement(
+            tmp_path / str(video.request.seed),
+            stem="{}-{}".format(video.request.frames, video.model.name),
+            text_beside=True,
+        )
+
+    saved = service.generate(
+        [GenerationRequest(prompt="a cat", seed=3, count=2)], renderer=FakeRenderer(), host=host, run=Run(), place=place
+    )
+    assert [clip.path for clip in saved] == [tmp_path / "3" / "00000-3-fake.mp4", tmp_path / "4" / "00000-3-fake.mp4"]
+    for clip in saved:
+        assert clip.path.with_suffix(".txt").read_text(encoding="utf-8") == clip.infotext == read_metadata(clip.path)
 
 
 def test_all_problems_of_all_requests_come_before_any_work(host):
@@ -124,3 +141,13 @@ class FailsOnSecond(FakeRenderer):
         if self.rendered:
             raise NonFiniteError("no picture")
         return super().render(request, run)
+
+
+@pytest.mark.parametrize(("patience", "partial"), [(1e6, False), (-1.0, True)])
+def test_a_stop_while_encoding_ends_it_only_where_it_would_take_long(host, monkeypatch, patience, partial):
+    monkeypatch.setattr(service, "STOP_WITHIN", patience)
+    run = stopping(lambda event: isinstance(event, Progress) and event.stage is Stage.ENCODING and event.done == 2)
+    saved, _ = make(host, GenerationRequest(seed=1, frames=6), run=run)
+    assert saved[0].partial is partial
+    assert saved[0].path.name == ("00000-1-partial.mp4" if partial else "00000-1.mp4")
+    assert probe(saved[0].path).frames == (2 if partial else 6)
