@@ -61,7 +61,7 @@ class ClipStarted:
 
 @dataclass(frozen=True, slots=True)
 class ClipSaved:
-    """A whole file lies at `path`, its recipe is `infotext`; `partial` if the run was stopped before it was finished."""
+    """A whole file with the recipe `infotext` lies at `path`; `partial` if the run was stopped before its end."""
 
     path: Path
     partial: bool

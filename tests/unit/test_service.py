@@ -64,7 +64,7 @@ def test_a_placement_decides_the_folder_the_name_and_the_text_beside_it(host, tm
     def place(video):
         return Placement(
             tmp_path / str(video.request.seed),
-            stem="{}-{}".format(video.request.frames, video.model.name),
+            stem=f"{video.request.frames}-{video.model.name}",
             text_beside=True,
         )
 
