@@ -74,6 +74,12 @@ class OutOfMemoryError(Txt2VideoError):
     exit_code = 7
 
 
+class DownloadError(Txt2VideoError):
+    """A model can't be downloaded: the hub can't be reached, refuses, or sends something else than it announced."""
+
+    exit_code = 8
+
+
 class Cancelled(Txt2VideoError):  # noqa: N818 - stopping on request is no error
     """The user stopped the run before there was anything to keep."""
 

@@ -18,6 +18,7 @@ Item = TypeVar("Item")
 class Stage(str, enum.Enum):
     """What a run is busy with, in order."""
 
+    DOWNLOADING = "Downloading"
     LOADING = "Loading"
     TEXT = "Text"
     SAMPLING = "Sampling"

@@ -9,9 +9,6 @@ from t2v_core.request import ModelDefaults
 
 NON_COMMERCIAL = "CC-BY-NC-4.0"
 
-TO_RECOMMEND = "huggingface.co/kabachuha/modelscope-damo-text2video-pruned-weights"
-"""The original four files in half precision: the smallest download of the 1.7B model."""
-
 
 @dataclass(frozen=True, slots=True)
 class KnownCheckpoint:
@@ -29,6 +26,15 @@ def _row(
 ) -> KnownCheckpoint:
     return KnownCheckpoint(name, f"huggingface.co/{source}", licence, defaults, re.compile(folder_name, re.IGNORECASE))
 
+
+PRUNED = _row(
+    "ModelScope text to video 1.7B, pruned",
+    "kabachuha/modelscope-damo-text2video-pruned-weights",
+    r"pruned",
+    ModelDefaults(),
+)
+TO_RECOMMEND = PRUNED.source
+"""The original four files in half precision: the one to begin with."""
 
 # The first row that fits decides. What an author doesn't state, the frame rate above all, is the base model's.
 KNOWN = (
@@ -65,6 +71,7 @@ KNOWN = (
         r"text-to-video-ms",
         ModelDefaults(),
     ),
+    PRUNED,
     _row(
         "ModelScope text to video 1.7B",
         "ali-vilab/modelscope-damo-text-to-video-synthesis",
@@ -72,6 +79,11 @@ KNOWN = (
         ModelDefaults(),
     ),
 )
+
+
+def published_at(source: str) -> KnownCheckpoint:
+    """The row of the checkpoint with this source; `KeyError` for any other."""
+    return {known.source: known for known in KNOWN}[source]
 
 
 def recognise_folder(name: str) -> KnownCheckpoint | None:

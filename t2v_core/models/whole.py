@@ -129,7 +129,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def missing(path: Path) -> FileError:
     """The problem of a file that isn't there; the remedy looks at what lies in its place."""
     for neighbour in _neighbours(path.parent):
-        if neighbour.name.startswith(path.name) and neighbour.suffix in LEFTOVER_SUFFIXES:
+        if neighbour.name.lstrip(".").startswith(path.name) and neighbour.suffix in LEFTOVER_SUFFIXES:
             return FileError(
                 path,
                 f"is missing, but {neighbour.name} is there: a download that hasn't finished.",

@@ -27,6 +27,7 @@ TOP = {"frontends", "hosts", "__main__", "__init__"}
 ONLY_IN = {
     "gradio": ("frontends/tab/",),
     "fastapi": ("frontends/rest/",),
+    "huggingface_hub": ("models/hub.py",),
     "modules": ("hosts/webui/",),
     "argparse": ("frontends/cli/",),
     "tqdm": ("frontends/cli/",),

@@ -35,6 +35,7 @@ PINS = {
         "einops": "0.4.1",
         "open-clip-torch": "2.20.0",
         "psutil": "5.9.5",
+        "huggingface-hub": "0.36.2",
     },
     "Forge": {
         "torch": "2.3.1",
@@ -43,9 +44,11 @@ PINS = {
         "open-clip-torch": "2.20.0",
         "psutil": "5.9.5",
         "tqdm": "4.66.1",
+        "huggingface-hub": "0.26.2",
     },
 }
-"""What the hosts' requirements_versions.txt and launch_utils.py name among the packages that we use."""
+"""What the hosts' requirements_versions.txt and launch_utils.py name among the packages that we use, and the newest that
+AUTOMATIC1111's transformers allows."""
 
 IMPORTED_AS = {"open-clip-torch": "open_clip", "imageio-ffmpeg": "imageio_ffmpeg"}
 
