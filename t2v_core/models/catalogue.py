@@ -17,6 +17,9 @@ DEMO_FOLDER = Path(__file__).parents[1] / "demo"
 FIRST = "t2v"
 """The folder that the WebUI's older text-to-video extension used, and that its users have."""
 
+README = "readme.txt"
+"""What says in an empty folder what goes there."""
+
 
 def find_all(models_folders: Sequence[Path]) -> tuple[ModelFolder, ...]:
     """Every model in the folders, each folder's `t2v` first, the demo model last.
@@ -68,6 +71,14 @@ def boundary_of(collection: Path) -> Path:
     return collection.parent if collection.name in names else collection
 
 
+def is_empty(folder: Path) -> bool:
+    """Whether nobody has put anything into a folder; the readme and hidden files don't count."""
+    try:
+        return all(name.lower() == README or name.startswith(".") for name in os.listdir(folder))
+    except OSError:  # its own problem, which the doctor names
+        return False
+
+
 def _describe(folder: Path, models_folders: Sequence[Path], *, collection: Path | None, name: str) -> ModelFolder:
     if collection is None:
         absolute = Path.absolute(folder)
@@ -85,7 +96,7 @@ def _folders(collection: Path) -> Iterator[tuple[str, Path]]:
     for folder in _subfolders(collection):
         if folder.name in names:
             continue  # a collection of its own
-        if looks_like_a_model(folder) or (folder.name == FIRST and not _is_empty(folder)):
+        if looks_like_a_model(folder) or (folder.name == FIRST and not is_empty(folder)):
             yield folder.name, folder
         for inner in _subfolders(folder):
             if looks_like_a_model(inner):
@@ -98,13 +109,6 @@ def _subfolders(folder: Path) -> list[Path]:
     except OSError:
         return []
     return sorted(folders, key=lambda entry: (entry.name != FIRST, entry.name.lower()))
-
-
-def _is_empty(folder: Path) -> bool:
-    try:
-        return not os.listdir(folder)
-    except OSError:  # its own problem, which the doctor names
-        return False
 
 
 def _folder(name: str) -> Path | None:

@@ -47,10 +47,10 @@ PINS = {
         "huggingface-hub": "0.26.2",
     },
 }
-"""What the hosts' requirements_versions.txt and launch_utils.py name among the packages that we use, and the newest that
-AUTOMATIC1111's transformers allows."""
+"""What the hosts' requirements_versions.txt and launch_utils.py name among the packages that we use; and
+the newest huggingface-hub that AUTOMATIC1111's transformers allows."""
 
-IMPORTED_AS = {"open-clip-torch": "open_clip", "imageio-ffmpeg": "imageio_ffmpeg"}
+IMPORTED_AS = {"open-clip-torch": "open_clip", "imageio-ffmpeg": "imageio_ffmpeg", "huggingface-hub": "huggingface_hub"}
 
 
 def readme_line(name: str) -> str:

@@ -11,7 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from t2v_core.errors import ModelNotFoundError, NonFiniteError, OutputError, RequestError, UnreadableFileError
+from t2v_core.errors import (
+    DownloadError,
+    ModelNotFoundError,
+    NonFiniteError,
+    OutputError,
+    RequestError,
+    UnreadableFileError,
+)
 from t2v_core.frontends.cli import UNEXPECTED, main
 from t2v_core.frontends.cli.parser import build_parser
 from t2v_core.hosts.standalone import StandaloneHost
@@ -238,7 +245,45 @@ def test_doctor_and_models_speak_of_the_demo_model_anywhere(renderers, capsys, m
     assert report["name"] == "demo"
 
 
+def test_a_model_is_downloaded_by_its_name_and_its_folder_printed(capsys, monkeypatch, tmp_path):
+    run("download")
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.split()[:4] == ["t2v", "7.4", "GB", "CC-BY-NC-4.0"]
+    run("download", "--json")
+    assert json.loads(capsys.readouterr().out)[0]["source"].startswith("huggingface.co/")
+    monkeypatch.setattr("t2v_core.models.download.list_files", lambda repository: {})
+    run("download", "nothing", expect=ModelNotFoundError.exit_code)
+    run("download", "t2v", expect=DownloadError.exit_code)
+    monkeypatch.chdir(tmp_path)
+    asked = []
+
+    def fetch(checkpoint, folder, *, run):
+        asked.append((checkpoint.name, folder))
+        return folder / checkpoint.name
+
+    monkeypatch.setattr("t2v_core.models.download.download", fetch)
+    capsys.readouterr()
+    run("download", "T2V")
+    run("download", "t2v", "--models-folder", "here")
+    assert asked == [("t2v", tmp_path / "models" / "ModelScope"), ("t2v", Path("here"))]
+    assert capsys.readouterr().out.splitlines()[1] == str(Path("here") / "t2v")
+
+
+def test_ctrl_c_ends_a_download_with_its_exit_code_and_says_that_it_goes_on(capsys, monkeypatch):
+    def pressing(repository):
+        os.kill(os.getpid(), signal.SIGINT)
+        return {}
+
+    monkeypatch.setattr("t2v_core.models.download.list_files", pressing)
+    monkeypatch.setattr("t2v_core.models.download.choose", lambda checkpoint, published: [])
+    run("download", "t2v", expect=130)
+    text = capsys.readouterr()
+    assert "goes on" in text.err
+    assert "frame" not in text.err
+    assert text.out == ""
+
+
 def test_help_is_quick_for_it_loads_no_torch():
     script = "import sys; from t2v_core.frontends.cli.parser import build_parser; build_parser().format_help();"
-    script += "sys.exit(len({'torch', 'cv2', 'moviepy', 'tqdm', 'einops'} & set(sys.modules)))"
+    script += "sys.exit(len({'torch', 'cv2', 'moviepy', 'tqdm', 'einops', 'huggingface_hub'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -6,10 +6,11 @@ import argparse
 import dataclasses
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from t2v_core.errors import WeightsError
+from t2v_core.errors import Cancelled, WeightsError
 from t2v_core.hosts.standalone import StandaloneHost
 from t2v_core.request import FIELDS
 
@@ -57,12 +58,33 @@ def models(options: argparse.Namespace) -> int:
         }
         for model in find_all(StandaloneHost(options.models_folder).models_folders)
     ]
-    if options.json:
-        _print_json(rows)
-    else:
-        widths = {key: max(len(row[key]) for row in rows) for key in rows[0]}
-        for row in rows:
-            print("  ".join(row[key].ljust(width) for key, width in widths.items()).rstrip())
+    _print_rows(rows, json=options.json)
+    return 0
+
+
+def download(options: argparse.Namespace) -> int:
+    """Download a model into the first models folder, or list what can be downloaded."""
+    from t2v_core.frontends.cli.progress import ConsoleProgress, stopping_by_signal
+    from t2v_core.models.download import download
+    from t2v_core.models.downloadable import DOWNLOADS, find_download
+    from t2v_core.run import Run
+
+    if options.name is None:
+        rows = [
+            {"name": row.name, "size": row.size, "licence": row.known.licence, "source": row.known.source}
+            for row in DOWNLOADS
+        ]
+        _print_rows(rows, json=options.json)
+        return 0
+    folder = StandaloneHost(options.models_folder).models_folders[0]
+    with ConsoleProgress() as progress:
+        run = Run(progress)
+        try:
+            with stopping_by_signal(run, message="Stopping: what has come is kept, and the same command goes on."):
+                path = download(find_download(options.name), folder, run=run)
+        except Cancelled:
+            return STOPPED
+    print(path)
     return 0
 
 
@@ -113,6 +135,15 @@ def _say_if_weights_differ(source: Path, model: str, *, host: StandaloneHost, ru
         run.report(
             Notice(f"{source.name} was made by {made_by}; this is {model} ({digest}), so the video will differ.")
         )
+
+
+def _print_rows(rows: Sequence[Mapping[str, str]], *, json: bool) -> None:
+    if json:
+        _print_json(rows)
+        return
+    widths = {key: max(len(row[key]) for row in rows) for key in rows[0]}
+    for row in rows:
+        print("  ".join(row[key].ljust(width) for key, width in widths.items()).rstrip())
 
 
 def _print_json(value: Any) -> None:

@@ -38,6 +38,10 @@ def build_parser() -> argparse.ArgumentParser:
 
     _add_json(add("models", commands.models, "List the models that are there."))
 
+    download = add("download", commands.download, "Download a model; without a name, list what can be downloaded.")
+    download.add_argument("name", nargs="?", metavar="NAME", help="a name from that list")
+    _add_json(download)
+
     doctor = add("doctor", commands.doctor, "Examine a model's files and say what to do about what is wrong.")
     doctor.add_argument("folder", nargs="?", metavar="FOLDER", help="a model's folder or name; default: all models")
     doctor.add_argument("--thorough", action="store_true", help="read every file to its end and check its sums")

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from t2v_core.run import ClipSaved, ClipStarted, Event, Notice, Progress, Run, Stage
 
 STOPS_BEFORE_QUITTING = 2
+KEEPS_FRAMES = "Stopping: finishing this step, then saving what is there. Press Ctrl-C again to save less."
 
 
 class ConsoleProgress:
@@ -77,14 +78,16 @@ def _headline(clip: ClipStarted) -> str:
 
 
 @contextlib.contextmanager
-def stopping_by_signal(run: Run) -> Iterator[None]:
-    """Ctrl-C and a polite kill interrupt the run and keep what is there; the third one ends the program at once."""
+def stopping_by_signal(run: Run, *, message: str = KEEPS_FRAMES) -> Iterator[None]:
+    """Ctrl-C and a polite kill interrupt the run and keep what is there; the third one ends the program at once.
+
+    `message` says on the console what is kept.
+    """
 
     def stop(number: int, frame: FrameType | None) -> None:
         if run.stops >= STOPS_BEFORE_QUITTING:
             raise KeyboardInterrupt
         run.interrupt()
-        message = "Stopping: finishing this step, then saving what is there. Press Ctrl-C again to save less."
         print(f"\n{message}", file=sys.stderr, flush=True)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
