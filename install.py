@@ -77,10 +77,10 @@ def install(wanted: Sequence[Requirement], *, run_pip: Pip) -> str:
     missing = [requirement for requirement in gaps.missing if requirement.name not in HOSTS_OWN]
     if not missing or _own_notes(gaps):
         return " ".join(notes)
-    by_hand = f"Install them by hand: {_command_line(['install', *map(str, missing)])}"
+    by_hand = f"To install by hand: {_command_line(['install', *map(str, missing)])}"
     host, before = ask_host(), installed()
     if host.skip_install:
-        return " ".join([f"{_names(missing)} missing, and --skip-install is set.", by_hand, *notes])
+        return " ".join([f"needs {_names(missing)}, but --skip-install is set.", by_hand, *notes])
     try:
         with constraints(before) as file:
             run_pip(pip_arguments(missing, constraints=file, index_url=host.index_url))
