@@ -17,7 +17,7 @@ from t2v_core.host import Host
 from t2v_core.infotext import PROGRAM, format_infotext
 from t2v_core.media import PRESETS, WRITERS, Encoding
 from t2v_core.media.naming import Placement
-from t2v_core.media.output import check_output_folder, estimated_bytes, save, save_text
+from t2v_core.media.output import check_output_folder, estimated_bytes, save, save_frames, save_text
 from t2v_core.models.catalogue import DEMO, DEMO_KNOWS
 from t2v_core.rendering.plan import PRECISIONS
 from t2v_core.rendering.renderer import Renderer
@@ -142,6 +142,8 @@ def _save(video: Video, placement: Placement, run: Run, *, infotext: str) -> Cli
     path = save(tracked, placement.folder, names(), writer=writer, encoding=encoding)
     if placement.text_beside:
         save_text(infotext, path.with_suffix(".txt"))
+    if placement.frames_beside:
+        save_frames(video.frames, path.with_name(f"{path.stem}-frames"))
     return ClipSaved(path, video.partial or encoded < frames, infotext)
 
 

@@ -13,6 +13,9 @@ from t2v_core.request import problem
 MODEL_FOLDERS = ("ModelScope", "text2video")
 """Where models lie inside a `models` folder, in the order in which they are searched."""
 
+OUTPUT_FOLDER = Path("outputs") / "txt2video-videos"
+"""Where videos go, with a folder in it for each day, as the WebUI has."""
+
 
 @dataclass(frozen=True, slots=True)
 class StandaloneHost:
@@ -35,7 +38,7 @@ class StandaloneHost:
     @property
     def output_folder(self) -> Path:
         """A folder for today, as the WebUI has."""
-        return Path.cwd() / "outputs" / "txt2video-videos" / datetime.date.today().isoformat()
+        return Path.cwd() / OUTPUT_FOLDER / datetime.date.today().isoformat()
 
     def device(self) -> str:
         """The named device, or the first kind that this machine has."""

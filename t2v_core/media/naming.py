@@ -19,15 +19,17 @@ _LONGEST_LABEL = 150
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where one clip is saved: a folder, what its name says beside the number, and if a text lies beside it.
+    """Where one clip is saved: a folder, what its name says beside the number, and what lies beside the file.
 
     An empty `stem` stands for the clip's seed. Without `numbered` the stem alone is the name, where it is still free.
+    `text_beside` is the recipe as a text, `frames_beside` a folder with each frame as PNG.
     """
 
     folder: Path
     stem: str = ""
     numbered: bool = True
     text_beside: bool = False
+    frames_beside: bool = False
 
     def names(self, *, seed: int, suffix: str, partial: bool) -> Iterator[str]:
         """The names to try, in order, until one is free."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -61,6 +62,26 @@ def save_text(text: str, path: Path) -> None:
             raise output_error(error, path.parent) from error
         if not path.exists():
             publish(temporary, [path.name])
+
+
+def save_frames(frames: Frames, folder: Path) -> None:
+    """Write each frame of (f, h, w, 3) as PNG into a new folder, which appears when all of them are in it.
+
+    Raises:
+        OutputError: the folder is there already, or can't be written.
+    """
+    from PIL import Image
+
+    _make(folder.parent)
+    try:
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".txt2video-frames-") as temporary:
+            whole = Path(temporary) / folder.name
+            whole.mkdir()
+            for index, frame in enumerate(frames):
+                Image.fromarray(frame).save(whole / f"{index:05d}.png")
+            whole.rename(folder)
+    except OSError as error:
+        raise output_error(error, folder.parent) from error
 
 
 def _make(folder: Path) -> None:

@@ -34,6 +34,7 @@ PINS = {
         "numpy": "1.26.2",
         "einops": "0.4.1",
         "open-clip-torch": "2.20.0",
+        "pillow": "9.5.0",
         "psutil": "5.9.5",
         "huggingface-hub": "0.36.2",
     },
@@ -42,6 +43,7 @@ PINS = {
         "numpy": "1.26.2",
         "einops": "0.4.1",
         "open-clip-torch": "2.20.0",
+        "pillow": "9.5.0",
         "psutil": "5.9.5",
         "tqdm": "4.66.1",
         "huggingface-hub": "0.26.2",
@@ -50,7 +52,12 @@ PINS = {
 """What the hosts' requirements_versions.txt and launch_utils.py name among the packages that we use; and
 the newest huggingface-hub that AUTOMATIC1111's transformers allows."""
 
-IMPORTED_AS = {"open-clip-torch": "open_clip", "imageio-ffmpeg": "imageio_ffmpeg", "huggingface-hub": "huggingface_hub"}
+IMPORTED_AS = {
+    "open-clip-torch": "open_clip",
+    "imageio-ffmpeg": "imageio_ffmpeg",
+    "huggingface-hub": "huggingface_hub",
+    "pillow": "PIL",
+}
 
 
 def readme_line(name: str) -> str:
@@ -176,8 +183,8 @@ def test_every_package_that_is_imported_is_asked_for_and_the_other_way_round():
                 used.add((node.module or "").split(".")[0])
             elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("find_spec"):
                 used |= {str(ast.literal_eval(argument)) for argument in node.args}
-    used -= {*sys.stdlib_module_names, "t2v_core"}
-    assert used == {IMPORTED_AS.get(name, name) for name in requirements()}
+    used -= {*sys.stdlib_module_names, "t2v_core", "modules"}  # the WebUI's
+    assert used == {IMPORTED_AS.get(name, name) for name in requirements("page")}
 
 
 def test_the_licences_of_code_and_weights_are_said():

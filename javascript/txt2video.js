@@ -1,0 +1,285 @@
+// The txt2video tab in the browser: starting runs, dropping recipes, and playing clips in step.
+
+const TXT2VIDEO = "txt2video";
+
+function txt2videoElement(name) {
+    return gradioApp().getElementById(`${TXT2VIDEO}_${name}`);
+}
+
+// ---- Starting a run, and finding it again after the page was reloaded
+
+function txt2videoFollow(task, timeout) {
+    const container = txt2videoElement("gallery_container");
+    const finished = () => {
+        showSubmitButtons(TXT2VIDEO, true);
+        localRemove(`${TXT2VIDEO}_task_id`);
+        showRestoreProgressButton(TXT2VIDEO, false);
+    };
+    requestProgress(task, container, container, finished, null, timeout);
+}
+
+function txt2video_submit(...values) {
+    showSubmitButtons(TXT2VIDEO, false);
+    txt2videoMarkFields([]);
+    const task = randomId();
+    localSet(`${TXT2VIDEO}_task_id`, task);
+    txt2videoFollow(task);
+    values[0] = task;
+    return values;
+}
+
+function txt2video_restore() {
+    showRestoreProgressButton(TXT2VIDEO, false);
+    const task = localGet(`${TXT2VIDEO}_task_id`);
+    if (task) {
+        setSubmitButtonsVisibility(TXT2VIDEO, true, true, false);
+        txt2videoFollow(task, 0);
+    }
+    return [task || ""];
+}
+
+// ---- Fields
+
+function txt2video_duration(frames, fps) {
+    return [fps > 0 ? `${frames} frames at ${fps} fps: ${(frames / fps).toFixed(1)} s` : ""];
+}
+
+function txt2video_seed_of_clip(seed) {
+    const clip = txt2videoChosenClip();
+    return [clip && clip.dataset.seed ? Number(clip.dataset.seed) : seed];
+}
+
+function txt2video_filled() {
+    recalculate_prompts_txt2video();
+    return [];
+}
+
+// The WebUI calls these two by name for every tab that recipes can be sent to.
+function recalculate_prompts_txt2video(...values) {
+    for (const button of ["token_button", "negative_token_button"]) {
+        update_token_counter(`${TXT2VIDEO}_${button}`);
+    }
+    return values;
+}
+
+function switch_to_txt2video(...values) {
+    const page = gradioApp().getElementById(`tab_${TXT2VIDEO}`);
+    const pages = Array.from(page.parentElement.children).filter((child) => child.id.startsWith("tab_"));
+    gradioApp().querySelector("#tabs").querySelectorAll(":scope > .tab-nav > button, :scope > .tab-wrapper button")[pages.indexOf(page)]?.click();
+    return values;
+}
+
+function txt2videoMarkFields(names) {
+    for (const marked of gradioApp().querySelectorAll(".txt2video-wrong")) marked.classList.remove("txt2video-wrong");
+    for (const name of names) {
+        const id = name === "negative_prompt" ? "neg_prompt" : name;
+        txt2videoElement(id)?.classList.add("txt2video-wrong");
+    }
+}
+
+// ---- Clips
+
+function txt2videoPlayer() {
+    return txt2videoElement("gallery")?.querySelector(".txt2video-player");
+}
+
+function txt2videoClips() {
+    return Array.from(txt2videoPlayer()?.querySelectorAll(".txt2video-clip") || []);
+}
+
+function txt2videoChosenClip() {
+    const clips = txt2videoClips();
+    return clips.find((clip) => clip.classList.contains("chosen")) || clips[0];
+}
+
+function txt2videoFrameOf(clip) {
+    const video = clip.querySelector("video");
+    const last = Number(clip.dataset.frames) - 1;
+    return Math.max(0, Math.min(last, Math.floor(video.currentTime * Number(clip.dataset.fps) + 1e-3)));
+}
+
+function txt2video_with_chosen(_, ...values) {
+    const clip = txt2videoChosenClip();
+    const chosen = clip ? {key: clip.dataset.key, frame: txt2videoFrameOf(clip)} : {};
+    return [JSON.stringify(chosen), ...values];
+}
+
+function txt2video_save_copy() {
+    const clip = txt2videoChosenClip();
+    if (!clip) return [];
+    const link = document.createElement("a");
+    link.href = clip.querySelector("video").src;
+    link.download = clip.querySelector("figcaption").textContent.split(" · ")[0];
+    link.click();
+    return [];
+}
+
+function txt2video_pass_to(tab) {
+    if (!txt2videoElement("html_log")?.querySelector(".txt2video-problem")) txt2videoElement(`pass_to_${tab}`).click();
+    return [];
+}
+
+function txt2videoChoose(clip) {
+    for (const other of txt2videoClips()) other.classList.toggle("chosen", other === clip);
+    const info = txt2videoElement("html_info")?.querySelector("p");
+    if (info && clip.dataset.info) info.innerText = clip.dataset.info;
+}
+
+function txt2videoSeek(frame) {
+    for (const clip of txt2videoClips()) {
+        const video = clip.querySelector("video");
+        const wanted = Math.min(frame, Number(clip.dataset.frames) - 1);
+        video.currentTime = (wanted + 0.5) / Number(clip.dataset.fps);
+    }
+}
+
+function txt2videoSetPlaying(player, playing) {
+    for (const clip of txt2videoClips()) {
+        const video = clip.querySelector("video");
+        if (playing) video.play().catch(() => {});
+        else video.pause();
+    }
+    player.querySelector('[data-do="play"]').textContent = playing ? "⏸" : "▶";
+}
+
+function txt2videoControl(player, action) {
+    const leader = txt2videoClips()[0];
+    if (!leader) return;
+    const video = leader.querySelector("video");
+    if (action === "play") {
+        txt2videoSetPlaying(player, video.paused);
+    } else if (action === "previous" || action === "next") {
+        const count = Number(leader.dataset.frames);
+        const step = action === "next" ? 1 : count - 1;
+        const wanted = (txt2videoFrameOf(leader) + step) % count;
+        txt2videoSetPlaying(player, false);
+        txt2videoSeek(wanted);
+    } else if (action === "loop") {
+        const button = player.querySelector('[data-do="loop"]');
+        const loop = button.classList.toggle("on");
+        for (const clip of txt2videoClips()) clip.querySelector("video").loop = loop;
+    } else if (action === "full") {
+        (player.dataset.many === "1" ? player : txt2videoChosenClip().querySelector("video")).requestFullscreen?.();
+    }
+}
+
+// Clips of one run have the same length: whichever drifts by more than half a frame is put back to the first one.
+function txt2videoKeepInStep() {
+    const player = txt2videoPlayer();
+    const clips = txt2videoClips();
+    if (player && clips.length) {
+        const leader = clips[0].querySelector("video");
+        for (const clip of clips.slice(1)) {
+            const video = clip.querySelector("video");
+            const drift = Math.abs(video.currentTime - leader.currentTime);
+            const wrapped = Math.min(drift, Math.abs((leader.duration || 0) - drift));
+            if (!leader.paused && video.readyState > 1 && wrapped > 0.5 / Number(clip.dataset.fps)) {
+                video.currentTime = leader.currentTime;
+            }
+        }
+        const frame = txt2videoFrameOf(clips[0]);
+        const slider = player.querySelector("input[type=range]");
+        if (document.activeElement !== slider || !leader.paused) slider.value = frame;
+        player.querySelector(".txt2video-frame").textContent = `${frame + 1} / ${clips[0].dataset.frames}`;
+    }
+    requestAnimationFrame(txt2videoKeepInStep);
+}
+
+function txt2videoSetUpPlayer(player) {
+    player.dataset.ready = "1";
+    player.addEventListener("click", (event) => {
+        const button = event.target.closest("[data-do]");
+        const clip = event.target.closest(".txt2video-clip");
+        if (button) txt2videoControl(player, button.dataset.do);
+        else if (clip) txt2videoChoose(clip);
+    });
+    player.addEventListener("keydown", (event) => {
+        const action = {" ": "play", ",": "previous", ".": "next"}[event.key];
+        if (!action || event.target.closest("button, input")) return;
+        event.preventDefault();
+        txt2videoControl(player, action);
+    });
+    player.querySelector("input[type=range]").addEventListener("input", (event) => {
+        txt2videoSetPlaying(player, false);
+        txt2videoSeek(Number(event.target.value));
+    });
+    for (const video of player.querySelectorAll("video")) video.muted = true;
+    const first = txt2videoClips()[0];
+    if (first) first.classList.add("chosen");
+}
+
+// ---- Recipes that are dropped or pasted
+
+function txt2videoHandOver(name, files) {
+    const input = txt2videoElement(name)?.querySelector('input[type="file"]');
+    if (!input) return;
+    const transfer = new DataTransfer();
+    transfer.items.add(files[0]);
+    input.value = "";
+    input.files = transfer.files;
+    input.dispatchEvent(new Event("change", {bubbles: true}));
+}
+
+function txt2videoIsVideo(file) {
+    return file.type.startsWith("video/") || file.type === "image/webp" || /\.(mp4|webm|mkv|avi|mov|webp)$/i.test(file.name);
+}
+
+// Which of our receivers takes files at this place: ours for our prompts, PNG Info for what it can't read itself.
+function txt2videoReceiver(target, files) {
+    if (!(target instanceof Element)) return null;
+    if (target.closest(`#${TXT2VIDEO}_prompt_container, #${TXT2VIDEO}_prompt_row, #${TXT2VIDEO}_neg_prompt_row`)) return "drop";
+    if (target.closest("#tab_pnginfo") && files && files.length === 1 && txt2videoIsVideo(files[0])) return "inspected";
+    return null;
+}
+
+document.addEventListener("dragover", (event) => {
+    const target = event.composedPath()[0];
+    const isFile = Array.from(event.dataTransfer?.items || []).some((item) => item.kind === "file");
+    if (isFile && target instanceof Element && target.closest(`#tab_pnginfo, #${TXT2VIDEO}_prompt_container`)) event.preventDefault();
+}, true);
+
+document.addEventListener("drop", (event) => {
+    const files = event.dataTransfer?.files;
+    const receiver = files && files.length ? txt2videoReceiver(event.composedPath()[0], files) : null;
+    if (!receiver) return;
+    event.preventDefault();
+    event.stopPropagation();
+    txt2videoHandOver(receiver, files);
+}, true);
+
+document.addEventListener("paste", (event) => {
+    const files = event.clipboardData?.files;
+    if (!files || !files.length || txt2videoReceiver(event.composedPath()[0], files) !== "drop") return;
+    event.preventDefault();
+    event.stopPropagation();
+    txt2videoHandOver("drop", files);
+}, true);
+
+// ---- Once the page is there
+
+onUiLoaded(() => {
+    if (!txt2videoElement("prompt")) return;
+    showSubmitButtons(TXT2VIDEO, true);
+    const counters = [["prompt", "token_counter", "token_button"], ["neg_prompt", "negative_token_counter", "negative_token_button"]];
+    for (const names of counters) setupTokenCounting(...names.map((name) => `${TXT2VIDEO}_${name}`));
+    onOptionsChanged(() => {
+        for (const names of counters) toggleTokenCountingVisibility(...names.map((name) => `${TXT2VIDEO}_${name}`));
+    });
+    if (localGet(`${TXT2VIDEO}_task_id`)) txt2videoElement("restore_progress")?.click();
+    requestAnimationFrame(txt2videoKeepInStep);
+});
+
+let txt2videoProblem = null;
+
+onAfterUiUpdate(() => {
+    const player = txt2videoPlayer();
+    if (player && !player.dataset.ready) txt2videoSetUpPlayer(player);
+    const problem = txt2videoElement("html_log")?.querySelector(".txt2video-problem") || null;
+    if (problem !== txt2videoProblem) {
+        txt2videoProblem = problem;
+        txt2videoMarkFields(problem ? JSON.parse(problem.dataset.fields || "[]") : []);
+        problem?.querySelector(".txt2video-copy")?.addEventListener("click", () => {
+            navigator.clipboard.writeText(problem.querySelector(".txt2video-report").textContent);
+        });
+    }
+});

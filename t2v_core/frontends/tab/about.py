@@ -1,0 +1,73 @@
+"""What the tab says about a model and a request before anything runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from t2v_core.errors import Txt2VideoError
+from t2v_core.frontends.tab import pages
+from t2v_core.frontends.tab.gradio_versions import unchanged, update
+from t2v_core.models.catalogue import DEMO, DEMO_KNOWS, find_all, find_model
+from t2v_core.models.known import KNOWN
+from t2v_core.models.layouts import ModelFolder, native_size
+from t2v_core.models.modelscope.tokenizer import CHUNK_TOKENS, count_tokens
+from t2v_core.request import ModelDefaults
+
+OF_THE_MODEL = tuple(field.name for field in dataclasses.fields(ModelDefaults))
+"""The fields for which a model has its own values."""
+
+
+def model_names(models_folders: Sequence[Path]) -> list[str]:
+    """The names of all models that are there, the demo model always."""
+    return [model.name for model in find_all(models_folders)]
+
+
+def about_model(name: str, models_folders: Sequence[Path]) -> list[Any]:
+    """The model's own values for the fields `OF_THE_MODEL`, and a line about it."""
+    try:
+        model = find_model(name, models_folders, paths=False)
+    except Txt2VideoError as error:
+        return [*(unchanged() for _ in OF_THE_MODEL), pages.problem(error)]
+    return [*(update(value=getattr(model.config.defaults, field)) for field in OF_THE_MODEL), line_about(model)]
+
+
+def line_about(model: ModelFolder) -> str:
+    """What the model makes, its licence, and what its files lack."""
+    facts = [f"Made for {native_size(model.config.defaults)}"]
+    if model.name == DEMO:
+        facts.append(DEMO_KNOWS)
+    elif model.known:
+        facts.append(f"Licence: {model.known.licence}")
+    text = html.escape(" · ".join(facts))
+    problems = "".join(f"<p>{html.escape(str(problem))}</p>" for problem in model.problems)
+    return f"<p>{text}</p>" + (f'<div class="txt2video-problem" role="alert">{problems}</div>' if problems else "")
+
+
+def duration(defaults: ModelDefaults) -> str:
+    """How long a model's own clip is; the page keeps it up to date in the same words."""
+    frames, fps = defaults.frames, defaults.fps
+    return f"{frames:g} frames at {fps:g} fps: {frames / fps:.1f} s"
+
+
+def native_choices(models: Sequence[ModelFolder]) -> list[str]:
+    """The sizes that the models here and the published ones were made for, each once."""
+    defaults = [*(model.config.defaults for model in models), *(known.defaults for known in KNOWN)]
+    return list(dict.fromkeys(map(native_size, defaults)))
+
+
+def native_of(choice: str) -> list[Any]:
+    """Width, height and frames of a choice of `native_choices`."""
+    for defaults in (ModelDefaults(), *(known.defaults for known in KNOWN)):
+        if native_size(defaults) == choice:
+            return [defaults.width, defaults.height, defaults.frames]
+    return [unchanged()] * 3
+
+
+def token_count(prompt: str) -> str:
+    """How many tokens a prompt has of the chunks that it fills, as the WebUI shows it."""
+    tokens = count_tokens(prompt or "")
+    return f"<span class='gr-box gr-text-input'>{tokens}/{max(1, -(-tokens // CHUNK_TOKENS)) * CHUNK_TOKENS}</span>"

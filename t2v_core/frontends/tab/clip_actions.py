@@ -1,0 +1,89 @@
+"""What the buttons under the player do with the chosen clip; every function raises `Txt2VideoError` with a remedy."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from t2v_core.errors import OutputError
+from t2v_core.frontends.tab.gradio_versions import update
+from t2v_core.frontends.tab.making import Maker
+from t2v_core.frontends.tab.shelf import Clip
+from t2v_core.frontends.tab.surroundings import Surroundings
+from t2v_core.media.reading import read_frames
+
+WHICH_FRAME = ("Current frame", "First frame", "Last frame")
+MOST_FRAMES = 256
+"""How many frames the gallery shows; a browser can't bear thousands."""
+
+
+class ClipActions:
+    """`chosen` is the page's JSON of a clip's key and the number of the frame that it shows; keys are JSON as well."""
+
+    def __init__(self, surroundings: Surroundings, maker: Maker) -> None:
+        self._surroundings = surroundings
+        self._maker = maker
+
+    def open_folder(self, chosen: str) -> list[Any]:
+        """Show the folder of the chosen clip, or the output folder, in the file browser."""
+        key = _parsed(chosen).get("key")
+        folder = self._maker.shelf.find(key).path.parent if key else self._surroundings.host.output_folder
+        self._surroundings.open_folder(folder)
+        return []
+
+    def frames(self, chosen: str) -> list[Any]:
+        """The gallery with the frames of the chosen clip."""
+        frames = read_frames(self._clip(chosen).path)[:MOST_FRAMES]
+        return [update(value=[Image.fromarray(frame) for frame in frames], visible=True)]
+
+    def frame(self, chosen: str, which: str) -> list[Any]:
+        """One frame of the chosen clip, for another tab."""
+        frames = read_frames(self._clip(chosen).path)
+        current = min(int(_parsed(chosen).get("frame") or 0), len(frames) - 1)
+        places = (current, 0, len(frames) - 1)
+        index = places[WHICH_FRAME.index(which)] if which in WHICH_FRAME else current
+        return [Image.fromarray(frames[index])]
+
+    def delete(self, chosen: str, keys: str) -> list[Any]:
+        """Remove the chosen clip's file; the player goes on with the others."""
+        gone = self._maker.shelf.delete(str(_parsed(chosen).get("key") or ""))
+        clips = [clip for clip in self._clips(keys) if clip.key != gone.key]
+        return [self._maker.show(clips), json.dumps([clip.key for clip in clips])]
+
+    def zip(self, chosen: str, keys: str) -> list[Any]:
+        """All clips of the last run in one file to download."""
+        clips = self._clips(keys)
+        if not clips:
+            raise OutputError("There are no clips to put into a zip.", remedy="Generate some first.")
+        target = Path(tempfile.mkdtemp(prefix="txt2video-")) / "txt2video.zip"
+        try:
+            with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
+                for clip in clips:
+                    archive.write(clip.path, clip.path.name)
+        except OSError as error:
+            raise OutputError(f"The zip can't be written: {error.strerror}.", remedy="Free some disk space.") from error
+        return [update(value=str(target), visible=True)]
+
+    def _clip(self, chosen: str) -> Clip:
+        return self._maker.shelf.find(str(_parsed(chosen).get("key") or ""))
+
+    def _clips(self, keys: str) -> list[Clip]:
+        try:
+            named = json.loads(keys or "[]")
+        except ValueError:
+            named = []
+        return self._maker.shelf.those(map(str, named) if isinstance(named, list) else ())
+
+
+def _parsed(chosen: str) -> dict[str, Any]:
+    """What the page says, which may be anything."""
+    try:
+        value = json.loads(chosen or "{}")
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}

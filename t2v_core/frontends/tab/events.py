@@ -1,0 +1,173 @@
+"""What happens in the tab: each button's function, and which components it reads and changes."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from t2v_core.errors import Txt2VideoError
+from t2v_core.frontends.tab import pages, recipes
+from t2v_core.frontends.tab.about import OF_THE_MODEL, about_model, model_names, native_of, token_count
+from t2v_core.frontends.tab.clip_actions import ClipActions
+from t2v_core.frontends.tab.gradio_versions import script, unchanged, update
+from t2v_core.frontends.tab.making import FAILED, Maker
+from t2v_core.frontends.tab.surroundings import PromptRow, Results, Surroundings, Tab
+
+logger = logging.getLogger(__name__)
+
+RESULTS = ("player", "keys", "recipe", "messages")
+"""The components of a run's results, in the order of `Maker.generate`; messages are the last of every handler."""
+
+Parts = Mapping[str, Any]
+
+
+def connect(
+    surroundings: Surroundings, maker: Maker, *, prompts: PromptRow, fields: Mapping[str, Any], parts: Parts
+) -> Tab:
+    """Give every button its function."""
+    tab = Tab(
+        fields=fields,
+        fill=lambda text: list(recipes.updates(text, surroundings.host.models_folders).values()),
+        recipe_in=lambda path: recipes.recipe_in(Path(path)),
+        frame=parts["frame"],
+        send={name.removeprefix("pass_"): button for name, button in parts.items() if name.startswith("pass_")},
+        inspected=parts["inspected"],
+    )
+    _connect_generate(surroundings, maker, prompts=prompts, fields=fields, parts=parts)
+    _connect_fields(surroundings, fields=fields, parts=parts)
+    _connect_clips(ClipActions(surroundings, maker), parts=parts)
+    _connect_recipes(tab, prompts=prompts, parts=parts)
+    for name, (button, counter) in prompts.counters.items():
+        button.click(fn=token_count, inputs=[fields[name]], outputs=[counter], show_progress=False)
+    return tab
+
+
+def _connect_generate(
+    surroundings: Surroundings, maker: Maker, *, prompts: PromptRow, fields: Mapping[str, Any], parts: Parts
+) -> None:
+    styles = [prompts.styles] if prompts.styles is not None else []
+
+    def generate(run: Any, *values: Any) -> Results:
+        named = dict(zip(fields, values, strict=False))
+        return maker.generate(run, named, styles=values[len(fields)] or () if styles else ())
+
+    def restore(task: str) -> Results:
+        results = surroundings.restored(task)
+        if results is not None:
+            return results
+        gone = "That run's results are no longer here; its clips lie in the output folder."
+        return [*(unchanged() for _ in FAILED), pages.notices([gone])]
+
+    inputs = [parts["task"], *fields.values(), *styles]
+    submission: dict[str, Any] = {
+        "fn": surroundings.job(generate, failed=FAILED),
+        **script("txt2video_submit", inputs=len(inputs)),
+        "inputs": inputs,
+        "outputs": [parts[name] for name in RESULTS],
+        "show_progress": False,
+    }
+    prompts.generate.click(**submission)
+    prompts.prompt.submit(**submission)
+    if prompts.restore is not None:
+        prompts.restore.click(
+            fn=restore,
+            **script("txt2video_restore", inputs=1),
+            inputs=[parts["task"]],
+            outputs=submission["outputs"],
+            show_progress=False,
+        )
+
+
+def _connect_fields(surroundings: Surroundings, *, fields: Mapping[str, Any], parts: Parts) -> None:
+    folders = surroundings.host.models_folders
+
+    def on_model(name: str) -> list[Any]:
+        return about_model(name, folders)
+
+    def on_refresh() -> Any:
+        return update(choices=model_names(folders))
+
+    def on_native(choice: str) -> list[Any]:
+        return native_of(choice)
+
+    quiet: dict[str, Any] = {"show_progress": False, "queue": False}
+    of_the_model = [fields[name] for name in OF_THE_MODEL]
+    fields["model"].input(fn=on_model, inputs=[fields["model"]], outputs=[*of_the_model, parts["about"]], **quiet)
+    parts["refresh"].click(fn=on_refresh, outputs=[fields["model"]], **quiet)
+    size = [fields["width"], fields["height"]]
+    parts["native"].input(fn=on_native, inputs=[parts["native"]], outputs=[*size, fields["frames"]], **quiet)
+    for button, code, inputs, outputs in (
+        (parts["swap"], "(width, height) => [height, width]", size, size),
+        (parts["dice"], "() => -1", [], [fields["seed"]]),
+        (parts["recycle"], "txt2video_seed_of_clip", [fields["seed"]], [fields["seed"]]),
+    ):
+        button.click(fn=None, **script(code, inputs=len(inputs)), inputs=inputs, outputs=outputs, **quiet)
+    for name in ("frames", "fps"):
+        fields[name].change(
+            fn=None,
+            **script("txt2video_duration", inputs=2),
+            inputs=[fields["frames"], fields["fps"]],
+            outputs=[parts["duration"]],
+            **quiet,
+        )
+
+
+def _connect_clips(actions: ClipActions, *, parts: Parts) -> None:
+    """The buttons under the player; the page tells which clip and which frame of it are meant."""
+    chosen, messages = parts["chosen"], parts["messages"]
+
+    def on(button: Any, function: Callable[..., Sequence[Any]], *, inputs: list[Any], outputs: list[Any]) -> Any:
+        return button.click(
+            fn=guarded(function, outputs=len(outputs)),
+            **script("txt2video_with_chosen", inputs=1 + len(inputs)),
+            inputs=[chosen, *inputs],
+            outputs=[*outputs, messages],
+            show_progress=False,
+        )
+
+    on(parts["open_folder"], actions.open_folder, inputs=[], outputs=[])
+    on(parts["zip"], actions.zip, inputs=[parts["keys"]], outputs=[parts["download"]])
+    on(parts["show_frames"], actions.frames, inputs=[], outputs=[parts["frame_gallery"]])
+    on(parts["delete"], actions.delete, inputs=[parts["keys"]], outputs=[parts["player"], parts["keys"]])
+    parts["save_copy"].click(fn=None, **script("txt2video_save_copy"), inputs=[], outputs=[])
+    for name, button in parts.items():
+        if name.startswith("send_"):
+            code = f"() => txt2video_pass_to('{name.removeprefix('send_')}')"
+            sent = on(button, actions.frame, inputs=[parts["which"]], outputs=[parts["frame"]])
+            sent.then(fn=None, **script(code), inputs=[], outputs=[])
+
+
+def _connect_recipes(tab: Tab, *, prompts: PromptRow, parts: Parts) -> None:
+    """The arrow reads what stands in the prompt; a file that is dropped on a prompt is read as well."""
+    everything = list(tab.fields.values())
+    prompts.paste.click(fn=tab.fill, inputs=[prompts.prompt], outputs=everything, show_progress=False).then(
+        fn=None, **script("txt2video_filled"), inputs=[], outputs=[]
+    )
+
+    def on_drop(upload: Any) -> list[Any]:
+        if upload is None:
+            return [unchanged() for _ in everything]
+        return tab.fill(tab.recipe_in(getattr(upload, "name", upload)))
+
+    parts["drop"].upload(
+        fn=guarded(on_drop, outputs=len(everything)),
+        inputs=[parts["drop"]],
+        outputs=[*everything, parts["messages"]],
+        show_progress=False,
+    ).then(fn=None, **script("txt2video_filled"), inputs=[], outputs=[])
+
+
+def guarded(function: Callable[..., Sequence[Any]], *, outputs: int) -> Callable[..., list[Any]]:
+    """The function with one more result, messages: what went wrong, in which case the others stay as they are."""
+
+    @functools.wraps(function)
+    def run(*values: Any) -> list[Any]:
+        try:
+            return [*function(*values), ""]
+        except Txt2VideoError as error:
+            return [*(unchanged() for _ in range(outputs)), pages.problem(error)]
+
+    return run

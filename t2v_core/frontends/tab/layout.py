@@ -1,0 +1,152 @@
+"""The tab: prompts above, fields on the left, results on the right, and what happens when something is pressed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from t2v_core.frontends.tab import events
+from t2v_core.frontends.tab.about import OF_THE_MODEL, duration, line_about, native_choices
+from t2v_core.frontends.tab.clip_actions import WHICH_FRAME
+from t2v_core.frontends.tab.components import component_of
+from t2v_core.frontends.tab.making import Maker
+from t2v_core.frontends.tab.surroundings import TAB_ID, Surroundings
+from t2v_core.models.catalogue import find_all
+from t2v_core.models.layouts import ModelFolder
+from t2v_core.request import FIELDS, GenerationRequest
+
+SWAP, REFRESH, DICE, RECYCLE = "\u21c5", "\U0001f504", "\U0001f3b2\ufe0f", "\u267b\ufe0f"
+FOLDER, SAVE, ZIP, FRAMES, DELETE = (
+    "\U0001f4c2",
+    "\U0001f4be",
+    "\U0001f5c3\ufe0f",
+    "\U0001f39e\ufe0f",
+    "\U0001f5d1\ufe0f",
+)
+SENDS = {"img2img": "\U0001f5bc\ufe0f", "inpaint": "\U0001f3a8\ufe0f", "extras": "\U0001f4d0"}
+"""The tabs that a frame can be sent to, and the symbols that the WebUI itself has for them."""
+
+ADVANCED = ("guidance_rescale", "eta")
+
+
+def build(surroundings: Surroundings, maker: Maker) -> gr.Blocks:
+    """Make the whole tab as a page that can stand alone or become one of a WebUI's tabs."""
+    models = find_all(surroundings.host.models_folders)
+    with gr.Blocks(analytics_enabled=False) as page:
+        prompts = surroundings.prompt_row()
+        with surroundings.body():
+            with gr.Column(variant="compact", elem_id=f"{TAB_ID}_settings"):
+                parts = _fields(surroundings, models)
+            with gr.Column(elem_id=f"{TAB_ID}_results"):
+                parts |= _results(surroundings)
+        fields = {name: parts[name] for name in FIELDS if name in parts}
+        fields |= {"prompt": prompts.prompt, "negative_prompt": prompts.negative_prompt}
+        fields = {name: fields[name] for name in FIELDS}
+        surroundings.connect(events.connect(surroundings, maker, prompts=prompts, fields=fields, parts=parts))
+    return page
+
+
+def _fields(surroundings: Surroundings, models: tuple[ModelFolder, ...]) -> dict[str, Any]:
+    """The fields on the left, in the WebUI's order; what depends on the model shows the first model's own values."""
+    start = GenerationRequest(model=models[0].name).resolve(models[0].config.defaults)
+    made: dict[str, Any] = {}
+
+    def put(name: str, **options: Any) -> None:
+        made[name] = component_of(name, getattr(start, name), **options)
+        if name == "model" or name in OF_THE_MODEL:
+            _keep_out_of_ui_config(made[name])
+
+    def tool(name: str, symbol: str, tooltip: str) -> None:
+        made[name] = surroundings.tool_button(symbol, elem_id=f"{TAB_ID}_{name}", tooltip=tooltip)
+
+    with surroundings.row():
+        put("model", choices=[model.name for model in models], scale=4)
+        tool("refresh", REFRESH, "Look for models again")
+    made["about"] = gr.HTML(line_about(models[0]), elem_id=f"{TAB_ID}_about")
+    with surroundings.row():
+        put("sampler")
+        put("schedule")
+        put("steps", scale=2)
+    with surroundings.row():
+        with gr.Column(scale=4):
+            put("width")
+            put("height")
+        with gr.Column(scale=1, min_width=120, elem_id=f"{TAB_ID}_sizes"):
+            tool("swap", SWAP, "Swap width and height")
+            made["native"] = gr.Dropdown(
+                native_choices(models), label="Native size", value=None, elem_id=f"{TAB_ID}_native"
+            )
+    _keep_out_of_ui_config(made["native"])
+    with surroundings.row():
+        put("frames", scale=4)
+        put("fps", scale=4)
+    made["duration"] = gr.HTML(duration(models[0].config.defaults), elem_id=f"{TAB_ID}_duration")
+    with surroundings.row():
+        put("cfg_scale", scale=4)
+        put("count", scale=4)
+    with surroundings.row():
+        put("seed", scale=4)
+        tool("dice", DICE, "A random seed: -1")
+        tool("recycle", RECYCLE, "The seed of the chosen clip")
+    for label, group in (("Advanced", ADVANCED), *_groups(exclude={*made, *ADVANCED, "prompt", "negative_prompt"})):
+        with gr.Accordion(label, open=False, elem_id=f"{TAB_ID}_{label.lower()}"), surroundings.row():
+            for name in group:
+                put(name)
+    return made
+
+
+def _groups(*, exclude: set[str]) -> list[tuple[str, list[str]]]:
+    """The fields that have no place of their own, by the group that the table gives them."""
+    groups: dict[str, list[str]] = {}
+    for name, field in FIELDS.items():
+        if name not in exclude:
+            groups.setdefault(field.spec.group, []).append(name)
+    return list(groups.items())
+
+
+def _results(surroundings: Surroundings) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    with gr.Column(variant="panel", elem_id=f"{TAB_ID}_results_panel"):
+        with gr.Group(elem_id=f"{TAB_ID}_gallery_container"):
+            made["player"] = gr.HTML("", elem_id=f"{TAB_ID}_gallery")
+        with gr.Row(elem_id=f"{TAB_ID}_result_buttons", elem_classes=["image-buttons"]):
+            for name, symbol, tooltip in (
+                ("open_folder", FOLDER, "Open the folder that the clips lie in"),
+                ("save_copy", SAVE, "Save a copy of the chosen clip"),
+                ("zip", ZIP, "Download all these clips in one zip"),
+                ("show_frames", FRAMES, "Show the frames of the chosen clip"),
+                ("delete", DELETE, "Delete the chosen clip from the disk"),
+            ):
+                made[name] = surroundings.tool_button(symbol, elem_id=f"{TAB_ID}_{name}", tooltip=tooltip)
+            made["which"] = gr.Dropdown(
+                list(WHICH_FRAME), value=WHICH_FRAME[0], show_label=False, container=False, label="Frame to send",
+                elem_id=f"{TAB_ID}_which", min_width=120,
+            )  # fmt: skip
+            for name, symbol in SENDS.items():
+                tooltip = f"Send this frame and its size to {name}"
+                made[f"send_{name}"] = surroundings.tool_button(
+                    symbol, elem_id=f"{TAB_ID}_send_to_{name}", tooltip=tooltip
+                )
+        made["download"] = gr.File(visible=False, interactive=False, show_label=False, elem_id=f"{TAB_ID}_download")
+        made["frame_gallery"] = gr.Gallery(
+            label="Frames", visible=False, columns=6, object_fit="contain", elem_id=f"{TAB_ID}_frames_gallery"
+        )
+        made["recipe"] = gr.HTML("", elem_id=f"{TAB_ID}_html_info", elem_classes=["infotext"])
+        made["messages"] = gr.HTML("", elem_id=f"{TAB_ID}_html_log", elem_classes=["html-log"])
+        made["keys"] = gr.Textbox("[]", visible=False, elem_id=f"{TAB_ID}_keys")
+        made["chosen"] = gr.Textbox("", visible=False, elem_id=f"{TAB_ID}_chosen")
+        made["task"] = gr.Textbox("", visible=False, elem_id=f"{TAB_ID}_task")
+        for name in ("drop", "inspected"):
+            made[name] = gr.File(visible=False, file_count="single", elem_id=f"{TAB_ID}_{name}")
+        made["frame"] = gr.Image(visible=False, type="pil", interactive=True, elem_id=f"{TAB_ID}_frame")
+        for name in SENDS:
+            made[f"pass_{name}"] = gr.Button(visible=False, elem_id=f"{TAB_ID}_pass_to_{name}")
+    for part in ("which", "chosen", "keys", "task"):
+        _keep_out_of_ui_config(made[part])
+    return made
+
+
+def _keep_out_of_ui_config(component: Any) -> None:
+    """The WebUI writes the first values that it sees to ui-config.json; another model has others."""
+    component.do_not_save_to_config = True

@@ -1,0 +1,113 @@
+"""What the tab shows as HTML: the player, a recipe, what went wrong; every text in it is escaped."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+import platform
+import traceback
+from collections.abc import Sequence
+
+from PIL import Image
+
+from t2v_core import __version__
+from t2v_core.errors import RequestError, Txt2VideoError
+from t2v_core.frontends.tab.shelf import Clip
+from t2v_core.infotext import parse_infotext
+from t2v_core.video import Frames
+
+POSTER_SIDE = 160
+"""Longest side of a clip's thumbnail in pixels."""
+
+
+def player(clips: Sequence[Clip], *, urls: Sequence[str], posters: Sequence[str]) -> str:
+    """The clips side by side, playing in step, with their controls, which `javascript/txt2video.js` moves."""
+    if not clips:
+        return ""
+    cards = "".join(map(_card, clips, urls, posters))
+    frames = max(int(parse_infotext(clip.infotext).values.get("frames") or 1) for clip in clips)
+    return (
+        f'<div class="txt2video-player" data-many="{int(len(clips) > 1)}">'
+        f'<div class="txt2video-stage">{cards}</div>'
+        '<div class="txt2video-controls">'
+        '<button type="button" data-do="previous" title="Previous frame (,)">⏮</button>'
+        '<button type="button" data-do="play" title="Play or pause (space)">⏸</button>'
+        '<button type="button" data-do="next" title="Next frame (.)">⏭</button>'
+        f'<input type="range" min="0" max="{frames - 1}" step="1" value="0" aria-label="Frame">'
+        '<output class="txt2video-frame"></output>'
+        '<button type="button" data-do="loop" class="on" title="Play again and again">🔁</button>'
+        '<button type="button" data-do="full" title="Full screen">⛶</button>'
+        "</div></div>"
+    )
+
+
+def _card(clip: Clip, url: str, poster: str) -> str:
+    values = parse_infotext(clip.infotext).values
+    data = {"key": clip.key, "fps": values.get("fps", 8), "frames": values.get("frames", 1), "seed": values.get("seed")}
+    facts = " ".join(f'data-{name}="{html.escape(str(value))}"' for name, value in data.items())
+    partial = " · stopped early" if clip.partial else ""
+    return (
+        f'<figure class="txt2video-clip thumbnail-item" tabindex="0" {facts} data-info="{html.escape(clip.infotext)}">'
+        f'<img alt="" hidden src="{poster}">'
+        f'<video muted loop autoplay playsinline preload="auto" src="{html.escape(url)}"></video>'
+        f"<figcaption>{html.escape(clip.path.name)}{partial}</figcaption></figure>"
+    )
+
+
+def poster_of(frame: Frames) -> str:
+    """A small picture of one frame (h, w, 3) as a data URL."""
+    picture = Image.fromarray(frame)
+    picture.thumbnail((POSTER_SIDE, POSTER_SIDE))
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def recipe(infotext: str) -> str:
+    """A recipe as the WebUI shows it, line by line."""
+    return "<p>" + "<br>\n".join(html.escape(line) for line in infotext.split("\n")) + "</p>"
+
+
+def notices(messages: Sequence[str]) -> str:
+    """What a run had to say beside its result."""
+    return "".join(f'<p class="txt2video-notice">{html.escape(message)}</p>' for message in messages)
+
+
+def problem(error: BaseException, *, request: object = None, surroundings: str = "") -> str:
+    """What went wrong and what to do about it; the page marks the fields that it names.
+
+    An error that isn't the user's to mend comes with a report to copy, which holds versions, request and traceback.
+    """
+    if isinstance(error, RequestError):
+        fields = html.escape(json.dumps([problem.field for problem in error.problems]))
+        lines = "".join(f"<li>{html.escape(problem.message)}</li>" for problem in error.problems)
+        return f'<div class="txt2video-problem" role="alert" data-fields="{fields}"><ul>{lines}</ul></div>'
+    if isinstance(error, Txt2VideoError):
+        remedy = f"<p>{html.escape(error.remedy)}</p>" if error.remedy else ""
+        return f'<div class="txt2video-problem" role="alert"><p>{html.escape(error.problem)}</p>{remedy}</div>'
+    what = html.escape(f"{type(error).__name__}: {error}".strip(": "))
+    text = html.escape(report(error, request=request, surroundings=surroundings))
+    return (
+        f'<div class="txt2video-problem" role="alert"><p>Something went wrong that should not: {what}</p>'
+        "<p>Please open an issue with the report below.</p>"
+        '<button type="button" class="txt2video-copy">Copy report</button>'
+        f'<details><summary>Report</summary><pre class="txt2video-report">{text}</pre></details></div>'
+    )
+
+
+def report(error: BaseException, *, request: object, surroundings: str) -> str:
+    """All that an issue needs: versions, where it ran, what was asked, and the traceback."""
+    import torch
+
+    trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    return "\n".join(
+        [
+            f"txt2video {__version__} in {surroundings}",
+            f"Python {platform.python_version()} on {platform.platform()}, torch {torch.__version__}",
+            f"Request: {request!r}",
+            "",
+            trace,
+        ]
+    )

@@ -1,0 +1,36 @@
+"""The extension as a whole: which of the WebUI's callbacks it answers, and with what."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from modules import script_callbacks
+
+from t2v_core.frontends.tab.layout import build
+from t2v_core.frontends.tab.making import Maker
+from t2v_core.frontends.tab.surroundings import TAB_ID
+from t2v_core.hosts.webui import settings
+from t2v_core.hosts.webui.host import WebUIHost
+from t2v_core.hosts.webui.pnginfo import PngInfo
+from t2v_core.hosts.webui.surroundings import WebUISurroundings
+from t2v_core.rendering.renderer import Renderer
+
+
+def register() -> None:
+    """Answer the WebUI's callbacks; to be called from the extension's script, which the WebUI runs at each reload."""
+    png_info = PngInfo()
+
+    def on_ui_tabs() -> list[tuple[Any, str, str]]:
+        host = WebUIHost()
+        surroundings = WebUISurroundings(host, png_info)
+        return [(build(surroundings, Maker(surroundings, lambda: _renderer(host))), TAB_ID, TAB_ID)]
+
+    script_callbacks.on_ui_settings(settings.register)
+    script_callbacks.on_after_component(png_info.see)
+    script_callbacks.on_ui_tabs(on_ui_tabs)
+
+
+def _renderer(host: WebUIHost) -> Renderer:
+    from t2v_core.rendering.local import LocalRenderer
+
+    return LocalRenderer(host)

@@ -1,0 +1,55 @@
+"""The WebUI's folders and device, and its image checkpoint, which leaves the device while we use it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from modules import devices, paths, sd_models
+
+from t2v_core.hosts.standalone import MODEL_FOLDERS
+from t2v_core.hosts.webui import settings
+
+
+class WebUIHost:
+    """What the program needs to know of the WebUI that it runs in."""
+
+    @property
+    def models_folders(self) -> Sequence[Path]:
+        """Where the WebUI's models lie, `--models-dir` and `--data-dir` included."""
+        return tuple(Path(paths.models_path) / name for name in MODEL_FOLDERS)
+
+    @property
+    def output_folder(self) -> Path:
+        """The folder of Settings ▸ Paths for saving."""
+        return settings.output_folder()
+
+    def device(self) -> str:
+        """The device that the WebUI uses for Stable Diffusion, which its command line may have chosen."""
+        return str(devices.device)
+
+    @contextlib.contextmanager
+    def borrow_device(self) -> Iterator[None]:
+        """Move the image checkpoint off the device, if one is loaded, and bring it back in the end.
+
+        `shared.sd_model` must not be read for that: it loads a checkpoint where there is none.
+        """
+        checkpoint = _loaded_checkpoint()
+        if checkpoint is not None:
+            sd_models.unload_model_weights(checkpoint)
+        try:
+            yield
+        finally:
+            devices.torch_gc()
+            if checkpoint is not None:
+                sd_models.send_model_to_device(checkpoint)
+
+
+def _loaded_checkpoint() -> object | None:
+    """The image checkpoint, None if there is none; waits while the WebUI is loading one."""
+    data = sd_models.model_data
+    with getattr(data, "lock", contextlib.nullcontext()):
+        checkpoint = data.sd_model
+    # Forge has a stand-in until the first checkpoint is loaded.
+    return None if type(checkpoint).__name__ == "FakeInitialModel" else checkpoint

@@ -1,0 +1,88 @@
+"""Our options in the WebUI's Settings: one table, from which they are registered and read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modules import options, paths, shared
+
+from t2v_core.frontends.tab.gradio_versions import Radio, Slider
+from t2v_core.hosts.standalone import OUTPUT_FOLDER
+from t2v_core.request import FIELDS
+from t2v_core.service import CHOICES
+
+PREFIX = "txt2video_"
+SECTION = ("txt2video", "txt2video")
+PATHS_SECTION = ("saving-paths", "Paths for saving", "saving")
+
+NOTHING, MAIN_MEMORY, ON_DEVICE = "Nothing", "The model, in main memory", "The model, on the device"
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option; `choices` are shown as a row to choose from, `bounds` (lowest, highest, step) as a slider."""
+
+    default: Any
+    label: str
+    info: str = ""
+    choices: Sequence[str] = ()
+    bounds: tuple[float, float, float] | None = None
+    section: tuple[str, ...] = SECTION
+
+
+def _like_field(name: str) -> Option:
+    """The value that a field of the tab has when the page opens."""
+    field = FIELDS[name]
+    low, high, step = field.spec.minimum, field.spec.maximum, field.spec.step
+    bounds = None if low is None or high is None or step is None else (low, high, step)
+    return Option(field.default, f"{field.spec.label} at start", field.spec.help, CHOICES.get(name, ()), bounds)
+
+
+AT_START = ("format", "crf", "preset")
+"""The fields whose value at the page's start is an option."""
+
+OPTIONS: dict[str, Option] = {
+    "outdir": Option("", "Output directory for txt2video", f"empty: {OUTPUT_FOLDER.as_posix()}", section=PATHS_SECTION),
+    "filename_pattern": Option(
+        "",
+        "Video filename pattern",
+        "takes what the pattern of images takes, and [frames], [fps], [video_model]; empty: the pattern of images",
+    ),
+    "keep": Option(
+        MAIN_MEMORY,
+        "What stays in memory between runs",
+        "nothing: each run loads the model again; on the device: quickest, but leaves less room for images",
+        (NOTHING, MAIN_MEMORY, ON_DEVICE),
+    ),
+    "preview": Option(True, "Show a moving preview", "as often as Live previews says"),
+    "shown": Option(16, "How many clips of a run are shown", "all are saved", bounds=(1, 64, 1)),
+    "save_frames": Option(False, "Save the frames as PNG files too", "in a folder beside the clip"),
+    **{name: _like_field(name) for name in AT_START},
+}
+
+
+def register() -> None:
+    """Put the options into the WebUI's Settings; for its `on_ui_settings` callback."""
+    for name, option in OPTIONS.items():
+        component, arguments = None, None
+        if option.choices:
+            component, arguments = Radio, {"choices": list(option.choices)}
+        elif option.bounds:
+            component, arguments = Slider, dict(zip(("minimum", "maximum", "step"), option.bounds, strict=True))
+        row = options.OptionInfo(option.default, option.label, component, arguments, section=option.section[:2])
+        if len(option.section) > 2:
+            row.category_id = option.section[2]
+        shared.opts.add_option(PREFIX + name, row.info(option.info))
+
+
+def value(name: str) -> Any:
+    """What the user has set, or the default where the options aren't registered, as without a page."""
+    return getattr(shared.opts, PREFIX + name, OPTIONS[name].default)
+
+
+def output_folder() -> Path:
+    """Where videos go; a relative folder begins at the WebUI's data folder."""
+    return Path(paths.data_path) / (value("outdir") or OUTPUT_FOLDER)
