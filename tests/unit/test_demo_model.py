@@ -47,6 +47,6 @@ def test_the_demo_model_is_at_most_12_mb():
 def test_the_demo_model_reaches_its_figures_on_unseen_captions_and_holds_them_on_held_out_combinations():
     seen = score(200, held_out=False, request=DEMO_REQUEST).right
     held_out = score(100, held_out=True, request=DEMO_REQUEST).right
-    wanted = {"colour": 97.0, "ground": 97.0, "shape": 76.0, "direction": 95.0}
+    wanted = {"colour": 97.0, "ground": 97.0, "shape": 90.0, "direction": 95.0}
     assert {name: seen[name] for name in wanted if seen[name] < wanted[name]} == {}
     assert {name: held_out[name] for name in wanted if held_out[name] < seen[name] - 10} == {}
