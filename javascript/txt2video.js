@@ -44,6 +44,14 @@ function txt2video_duration(frames, fps) {
     return [fps > 0 ? `${frames} frames at ${fps} fps: ${(frames / fps).toFixed(1)} s` : ""];
 }
 
+function txt2video_try(prompt) {
+    const box = txt2videoElement("prompt").querySelector("textarea");
+    box.value = prompt;
+    updateInput(box);
+    setTimeout(() => txt2videoElement("generate").click(), 300);
+    return [];
+}
+
 function txt2video_seed_of_clip(seed) {
     const clip = txt2videoChosenClip();
     return [clip && clip.dataset.seed ? Number(clip.dataset.seed) : seed];

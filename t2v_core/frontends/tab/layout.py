@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from t2v_core.frontends.tab import events
+from t2v_core.frontends.tab import events, first_run
 from t2v_core.frontends.tab.about import OF_THE_MODEL, duration, line_about, native_choices
 from t2v_core.frontends.tab.clip_actions import WHICH_FRAME
 from t2v_core.frontends.tab.components import component_of
@@ -34,6 +34,7 @@ def build(surroundings: Surroundings, maker: Maker) -> gr.Blocks:
     """Make the whole tab as a page that can stand alone or become one of a WebUI's tabs."""
     models = find_all(surroundings.host.models_folders)
     with gr.Blocks(analytics_enabled=False) as page:
+        first = first_run.panel(surroundings)
         prompts = surroundings.prompt_row()
         with surroundings.body():
             with gr.Column(variant="compact", elem_id=f"{TAB_ID}_settings"):
@@ -44,6 +45,7 @@ def build(surroundings: Surroundings, maker: Maker) -> gr.Blocks:
         fields |= {"prompt": prompts.prompt, "negative_prompt": prompts.negative_prompt}
         fields = {name: fields[name] for name in FIELDS}
         surroundings.connect(events.connect(surroundings, maker, prompts=prompts, fields=fields, parts=parts))
+        first_run.connect(page, surroundings, parts=first, model=fields["model"])
     return page
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from modules import script_callbacks
+from modules import paths, script_callbacks
 
 from t2v_core.frontends.tab.layout import build
 from t2v_core.frontends.tab.making import Maker
@@ -13,6 +14,7 @@ from t2v_core.hosts.webui import settings
 from t2v_core.hosts.webui.host import WebUIHost
 from t2v_core.hosts.webui.pnginfo import PngInfo
 from t2v_core.hosts.webui.surroundings import WebUISurroundings
+from t2v_core.models import first_start
 from t2v_core.rendering.renderer import Renderer
 
 
@@ -22,6 +24,7 @@ def register() -> None:
 
     def on_ui_tabs() -> list[tuple[Any, str, str]]:
         host = WebUIHost()
+        first_start.prepare(Path(paths.models_path))
         surroundings = WebUISurroundings(host, png_info)
         return [(build(surroundings, Maker(surroundings, lambda: _renderer(host))), TAB_ID, TAB_ID)]
 
