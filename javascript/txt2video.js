@@ -28,7 +28,17 @@ function txt2video_submit(...values) {
     return values;
 }
 
+let txt2videoRestoring = false;
+
+// The button does nothing until gradio has attached its events, some time after the page is there.
+function txt2videoRestoreSoon(tries = 40) {
+    if (txt2videoRestoring || !tries) return;
+    txt2videoElement("restore_progress")?.click();
+    setTimeout(() => txt2videoRestoreSoon(tries - 1), 500);
+}
+
 function txt2video_restore() {
+    txt2videoRestoring = true;
     showRestoreProgressButton(TXT2VIDEO, false);
     const task = localGet(`${TXT2VIDEO}_task_id`);
     if (task) {
@@ -273,7 +283,7 @@ onUiLoaded(() => {
     onOptionsChanged(() => {
         for (const names of counters) toggleTokenCountingVisibility(...names.map((name) => `${TXT2VIDEO}_${name}`));
     });
-    if (localGet(`${TXT2VIDEO}_task_id`)) txt2videoElement("restore_progress")?.click();
+    if (localGet(`${TXT2VIDEO}_task_id`)) txt2videoRestoreSoon();
     requestAnimationFrame(txt2videoKeepInStep);
 });
 

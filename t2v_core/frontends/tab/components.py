@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from t2v_core.fields import Field
+from t2v_core.fields import Field, parse
 from t2v_core.frontends.tab.surroundings import TAB_ID
 from t2v_core.request import FIELDS, GenerationRequest
 from t2v_core.service import CHOICES
@@ -26,7 +26,11 @@ def component_of(name: str, value: Any, *, choices: Sequence[str] = (), scale: i
         return gr.Dropdown(choices=list(choices), scale=scale, **common)
     if field.kind is bool:
         return gr.Checkbox(**common)
-    if value is None or _is_wide(field):  # only a box can be empty, which stands for what the sampler does by itself
+    if (
+        value is None
+    ):  # only a box of text can be empty in every version; empty is what the model or sampler does itself
+        return gr.Textbox(placeholder="auto", scale=scale, **{**common, "value": ""})
+    if _is_wide(field):
         return gr.Number(scale=scale, precision=0 if field.kind is int else None, **common)
     assert spec.minimum is not None
     assert spec.maximum is not None
@@ -50,6 +54,8 @@ def _value(field: Field, raw: Any) -> Any:
         return raw or ""
     if raw is None or raw == "":
         return None if field.optional else field.default
+    if isinstance(raw, str):
+        return parse(field, raw)
     if isinstance(raw, bool) or not isinstance(raw, (int, float)):
         return raw
     if field.kind is int:

@@ -103,16 +103,21 @@ def panel(surroundings: Surroundings) -> dict[str, Any]:
     with gr.Column(visible=needed(surroundings.host.models_folders), elem_id=f"{TAB_ID}_first_run") as made[
         "first_run"
     ]:
-        gr.HTML(_introduction())
-        made["findings"] = gr.HTML("", elem_id=f"{TAB_ID}_findings")
         with gr.Row():
-            made["try_demo"] = gr.Button("Try the demo model", variant="primary", elem_id=f"{TAB_ID}_try_demo")
-            made["wanted"] = gr.Dropdown(
-                [checkpoint.name for checkpoint in DOWNLOADS], value=DOWNLOADS[0].name, label="Model to download",
-                elem_id=f"{TAB_ID}_wanted",
-            )  # fmt: skip
-            made["begin_download"] = gr.Button("Download", elem_id=f"{TAB_ID}_begin_download")
-            made["stop_download"] = gr.Button("Stop", elem_id=f"{TAB_ID}_stop_download")
+            gr.HTML(_introduction(), elem_id=f"{TAB_ID}_introduction")
+            made["try_demo"] = gr.Button(
+                "Try the demo model", variant="primary", scale=0, min_width=200, elem_id=f"{TAB_ID}_try_demo"
+            )
+        made["findings"] = gr.HTML("", elem_id=f"{TAB_ID}_findings")
+        with gr.Accordion("Download the weights", open=False, elem_id=f"{TAB_ID}_downloads"):
+            gr.HTML(_table())
+            with gr.Row():
+                made["wanted"] = gr.Dropdown(
+                    [checkpoint.name for checkpoint in DOWNLOADS], value=DOWNLOADS[0].name, label="Model to download",
+                    elem_id=f"{TAB_ID}_wanted",
+                )  # fmt: skip
+                made["begin_download"] = gr.Button("Download", elem_id=f"{TAB_ID}_begin_download")
+                made["stop_download"] = gr.Button("Stop download", elem_id=f"{TAB_ID}_stop_download")
         made["download_status"] = gr.HTML("", elem_id=f"{TAB_ID}_download_status")
     made["wanted"].do_not_save_to_config = True
     return made
@@ -172,15 +177,18 @@ def _report(report: Report) -> str:
 
 
 def _introduction() -> str:
+    return (
+        "<p><b>The weights of the 1.7B model aren't here yet.</b> Put them into models/ModelScope/t2v, or download "
+        f"them below.<br>The small demo model is here, and makes a video at once. {html.escape(DEMO_KNOWS)}</p>"
+    )
+
+
+def _table() -> str:
     rows = "".join(
         f'<tr><td><a href="https://{html.escape(checkpoint.known.source)}" target="_blank" rel="noopener">'
         f"{html.escape(checkpoint.known.name)}</a></td><td>{html.escape(checkpoint.size)}</td>"
         f"<td>{html.escape(checkpoint.known.licence)}</td><td>models/ModelScope/{html.escape(checkpoint.name)}</td></tr>"
         for checkpoint in DOWNLOADS
     )
-    return (
-        "<p><b>The 1.7B model's weights aren't here yet.</b> The small demo model is, and makes a video at once. "
-        f"{html.escape(DEMO_KNOWS)}</p>"
-        "<table class='txt2video-downloads'><tr><th>Model</th><th>Size</th><th>Licence</th><th>Folder</th></tr>"
-        f"{rows}</table>"
-    )
+    head = "".join(f"<th>{name}</th>" for name in ("Model", "Size", "Licence", "Folder"))
+    return f"<table class='txt2video-downloads'><tr>{head}</tr>{rows}</table>"

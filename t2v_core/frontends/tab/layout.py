@@ -51,12 +51,12 @@ def build(surroundings: Surroundings, maker: Maker) -> gr.Blocks:
 
 def _fields(surroundings: Surroundings, models: tuple[ModelFolder, ...]) -> dict[str, Any]:
     """The fields on the left, in the WebUI's order; what depends on the model shows the first model's own values."""
-    start = GenerationRequest(model=models[0].name).resolve(models[0].config.defaults)
+    start = GenerationRequest(model=models[0].name, **surroundings.at_start).resolve(models[0].config.defaults)
     made: dict[str, Any] = {}
 
     def put(name: str, **options: Any) -> None:
         made[name] = component_of(name, getattr(start, name), **options)
-        if name == "model" or name in OF_THE_MODEL:
+        if name == "model" or name in OF_THE_MODEL or name in surroundings.at_start:
             _keep_out_of_ui_config(made[name])
 
     def tool(name: str, symbol: str, tooltip: str) -> None:

@@ -12,6 +12,7 @@ from t2v_core import service
 from t2v_core.errors import Cancelled, Txt2VideoError
 from t2v_core.frontends.tab import pages
 from t2v_core.frontends.tab.components import request_of
+from t2v_core.frontends.tab.gradio_versions import unchanged
 from t2v_core.frontends.tab.shelf import Clip, Shelf
 from t2v_core.frontends.tab.surroundings import Results, Surroundings
 from t2v_core.media.reading import iterate_frames
@@ -21,7 +22,7 @@ from t2v_core.run import ClipSaved, Event, Notice, Run
 logger = logging.getLogger(__name__)
 
 FAILED: Results = ("", "[]", "")
-"""The results, but for the last one, of a run that made nothing."""
+"""The results, but for the last one, of a run that couldn't even begin."""
 
 
 class Maker:
@@ -62,8 +63,11 @@ class Maker:
         except Exception as error:
             logger.exception("The run failed")
             trouble = pages.problem(error, request=request or values, surroundings=self._surroundings.description)
-        first = pages.recipe(clips[0].infotext) if clips else ""
-        return self.show(clips), json.dumps([clip.key for clip in clips]), first, trouble + pages.notices(messages)
+        said = trouble + pages.notices(messages)
+        if not clips:  # what the page showed before stays
+            return *(unchanged() for _ in FAILED), said
+        shown = clips[-self._surroundings.most_shown :]
+        return self.show(shown), json.dumps([clip.key for clip in clips]), pages.recipe(shown[0].infotext), said
 
     def show(self, clips: Sequence[Clip]) -> str:
         """The player of some clips."""

@@ -92,5 +92,6 @@ def _update(name: str, values: Mapping[str, Any]) -> Any:
         return update(value=values[name])
     if name == COUNT:
         return update(value=1)
-    is_recorded = bool(field.spec.infotext)
-    return update(value=field.default) if is_recorded and name not in {"model"} else unchanged()
+    if not field.spec.infotext:
+        return unchanged()
+    return update(value="" if field.default is None else field.default)

@@ -67,6 +67,16 @@ class Surroundings(Protocol):
         """Name and version of what is around us, for reports of errors."""
         ...
 
+    @property
+    def at_start(self) -> Mapping[str, Any]:
+        """The values of fields, by name, that the user has set for a page that opens."""
+        ...
+
+    @property
+    def most_shown(self) -> int:
+        """How many clips of a run are shown; all are saved."""
+        ...
+
     def prompt_row(self) -> PromptRow:
         """Make the row with the prompts and the buttons, inside the tab that is being made."""
         ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from t2v_core.errors import OutputError
 from t2v_core.frontends.cli.progress import ConsoleProgress
 from t2v_core.frontends.tab.gradio_versions import file_url
 from t2v_core.frontends.tab.surroundings import TAB_ID, PromptRow, Results, Tab
+from t2v_core.hosts.webui import settings
 from t2v_core.hosts.webui.host import WebUIHost
 from t2v_core.hosts.webui.pnginfo import PngInfo, register_paste_fields
 from t2v_core.hosts.webui.progress import StateListener, obeying_buttons
@@ -35,6 +36,16 @@ class WebUISurroundings:
     def description(self) -> str:
         """The WebUI's name and version."""
         return f"{'Forge' if hasattr(shared, 'forge') else 'the WebUI'} {git_tag()}"
+
+    @property
+    def at_start(self) -> Mapping[str, Any]:
+        """As set in Settings."""
+        return {name: settings.value(name) for name in settings.AT_START}
+
+    @property
+    def most_shown(self) -> int:
+        """As set in Settings."""
+        return int(settings.value("shown"))
 
     def prompt_row(self) -> PromptRow:
         """The WebUI's own row."""
