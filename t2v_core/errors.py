@@ -80,6 +80,16 @@ class DownloadError(Txt2VideoError):
     exit_code = 8
 
 
+class ServeError(Txt2VideoError):
+    """The page can't be served: gradio isn't installed, the port is taken, or strangers could come in."""
+
+    exit_code = 9
+
+
+class BusyError(ServeError):
+    """The page has enough to do: more runs are in line than it takes."""
+
+
 class Cancelled(Txt2VideoError):  # noqa: N818 - stopping on request is no error
     """The user stopped the run before there was anything to keep."""
 

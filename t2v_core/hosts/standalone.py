@@ -19,10 +19,11 @@ OUTPUT_FOLDER = Path("outputs") / "txt2video-videos"
 
 @dataclass(frozen=True, slots=True)
 class StandaloneHost:
-    """`models_folder` and `device_name` override what is found by itself."""
+    """`models_folder`, `device_name` and `output` override what is found by itself."""
 
     models_folder: Path | None = None
     device_name: str | None = None
+    output: Path | None = None
 
     @property
     def models_folders(self) -> Sequence[Path]:
@@ -37,8 +38,8 @@ class StandaloneHost:
 
     @property
     def output_folder(self) -> Path:
-        """A folder for today, as the WebUI has."""
-        return Path.cwd() / OUTPUT_FOLDER / datetime.date.today().isoformat()
+        """The given folder, or one for today, as the WebUI has."""
+        return self.output or Path.cwd() / OUTPUT_FOLDER / datetime.date.today().isoformat()
 
     def device(self) -> str:
         """The named device, or the first kind that this machine has."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from t2v_core import __version__
 from t2v_core.fields import Field, parse
-from t2v_core.frontends.cli import commands
+from t2v_core.frontends.cli import commands, serve
 from t2v_core.request import FIELDS
 from t2v_core.service import CHOICES
 
@@ -50,6 +50,8 @@ def build_parser() -> argparse.ArgumentParser:
     info = add("info", commands.info, "Show the recipe that a video carries.")
     info.add_argument("file", type=Path, metavar="FILE")
     _add_json(info)
+
+    serve.add_flags(add("serve", serve.serve, "Serve the page in the browser, for one person or several."))
     return parser
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,17 +26,21 @@ class Clip:
 
 
 class Shelf:
-    """Clips by key; may be used from any thread."""
+    """Clips by key; may be used from any thread.
 
-    def __init__(self) -> None:
-        self._clips: OrderedDict[str, Clip] = OrderedDict()
+    `visitor` names who asks: nobody gets another's clip, also with its key.
+    """
+
+    def __init__(self, visitor: Callable[[], str] = str) -> None:
+        self._visitor = visitor
+        self._clips: OrderedDict[tuple[str, str], Clip] = OrderedDict()
         self._lock = threading.Lock()
 
     def add(self, path: Path, *, infotext: str, partial: bool) -> Clip:
         """Remember a clip under a key that can't be guessed."""
         clip = Clip(secrets.token_urlsafe(9), path, infotext, partial)
         with self._lock:
-            self._clips[clip.key] = clip
+            self._clips[self._visitor(), clip.key] = clip
             while len(self._clips) > CAPACITY:
                 self._clips.popitem(last=False)
         return clip
@@ -48,7 +52,7 @@ class Shelf:
             UnreadableFileError: nobody was given this key, or the file is gone.
         """
         with self._lock:
-            clip = self._clips.get(key)
+            clip = self._clips.get((self._visitor(), key))
         if clip is None:
             raise UnreadableFileError("Choose a clip first.", remedy="Generate one, or click one of the results.")
         if not clip.path.is_file():
@@ -58,8 +62,8 @@ class Shelf:
     def those(self, keys: Iterable[str]) -> list[Clip]:
         """The clips of these keys that are still there, in this order."""
         with self._lock:
-            found = [self._clips[key] for key in keys if key in self._clips]
-        return [clip for clip in found if clip.path.is_file()]
+            found = [self._clips.get((self._visitor(), key)) for key in keys]
+        return [clip for clip in found if clip is not None and clip.path.is_file()]
 
     def delete(self, key: str) -> Clip:
         """Remove a clip's file, and the text beside it, from the disk.
@@ -74,5 +78,5 @@ class Shelf:
         except OSError as error:
             raise UnreadableFileError(f"{clip.path.name} can't be deleted: {error.strerror}.") from error
         with self._lock:
-            self._clips.pop(key, None)
+            self._clips.pop((self._visitor(), key), None)
         return clip

@@ -1,0 +1,86 @@
+"""The page of its own: the tab on current gradio behind a gate, for people without a WebUI."""
+
+from __future__ import annotations
+
+import functools
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from t2v_core.errors import ServeError
+from t2v_core.frontends.page.files import Files
+from t2v_core.frontends.page.gate import Gate
+from t2v_core.frontends.page.logins import Visitors, check_reachable, is_loopback
+from t2v_core.frontends.page.routes import head, routes
+from t2v_core.frontends.tab import gradio_versions
+from t2v_core.frontends.tab.layout import build
+from t2v_core.frontends.tab.making import Maker
+from t2v_core.frontends.tab.page_surroundings import PageSurroundings, visitor
+from t2v_core.frontends.tab.shelf import Shelf
+from t2v_core.host import Host
+from t2v_core.jobs import Jobs
+from t2v_core.models.catalogue import find_model
+from t2v_core.rendering.renderer import Renderer
+from t2v_core.request import GenerationRequest
+from t2v_core.run import Run
+from t2v_core.video import Video
+
+SAVE_WITHIN = 60.0
+"""Seconds that a running clip has for saving what it has when the server is stopped."""
+
+
+class NamedModelsOnly:
+    """A renderer for strangers: a request names a model that is offered, never a path on this machine."""
+
+    def __init__(self, host: Host) -> None:
+        from t2v_core.rendering.local import LocalRenderer
+
+        self._host = host
+        self._renderer = LocalRenderer(host)
+
+    def resolve(self, request: GenerationRequest) -> GenerationRequest:
+        """See `Renderer.resolve`."""
+        model = find_model(request.model, self._host.models_folders, paths=False)
+        return self._renderer.resolve(request.with_field("model", model.name))
+
+    def render(self, request: GenerationRequest, run: Run) -> Video:
+        """See `Renderer.render`."""
+        return self._renderer.render(request, run)
+
+
+@contextmanager
+def serving(host: Host, *, listen: str, port: int, logins: Mapping[str, str], root_path: str = "") -> Iterator[int]:
+    """Serve the page while the block runs; its port. In the end the running clip is stopped and saved.
+
+    Raises:
+        ServeError: strangers could come in, or the port is taken.
+    """
+    check_reachable(listen, logins)
+    jobs, files = Jobs(), Files()
+    with tempfile.TemporaryDirectory(prefix="txt2video-page-") as cache:
+        os.environ["GRADIO_TEMP_DIR"] = cache  # of gradio's own copies; others on this machine can't look into it
+        is_local = is_loopback(listen) and not logins and not root_path
+        surroundings = PageSurroundings(host, jobs=jobs, files=files, is_local=is_local)
+        renderer: functools.partial[Renderer] = functools.partial(NamedModelsOnly, host)
+        maker = Maker(surroundings, renderer)
+        maker.shelf = Shelf(visitor)
+        page = build(surroundings, maker)
+        page.title = "txt2video"
+        gate = functools.partial(
+            Gate, visitors=Visitors(logins), routes=routes(jobs, files), port=port, root_path=root_path
+        )
+        try:
+            served, stop = gradio_versions.launch(
+                page, middleware=gate, head=head(), host=listen, port=port, root_path=root_path
+            )
+        except OSError as error:
+            raise ServeError(
+                f"Nothing can be served at {listen}, port {port}: {error.strerror or 'the port is taken'}.",
+                remedy="Choose another one with --port.",
+            ) from error
+        try:
+            yield served
+        finally:
+            jobs.close(SAVE_WITHIN)
+            stop()
