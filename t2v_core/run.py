@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from t2v_core.errors import Cancelled
 from t2v_core.request import GenerationRequest
+from t2v_core.video import Frames
 
 Item = TypeVar("Item")
 
@@ -45,10 +46,13 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """The current estimate of the clean latents, (c, f, h, w), after sampling step `step`."""
+    """The current estimate after sampling step `step`, as pictures for who calls `frames`; nobody else pays for them.
+
+    `frames` gives (f, h, w, 3) uint8 RGB, one pixel for each latent cell, and may be called later and in any thread.
+    """
 
     step: int
-    latents: object
+    frames: Callable[[], Frames]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,7 @@ class Run:
         self._lock = threading.RLock()
         self._stop: Stop | None = None
         self._stops = 0
+        self._last_clip = False
 
     def listen(self, listener: Listener) -> None:
         """Tell one more listener from now on."""
@@ -127,6 +132,10 @@ class Run:
             self._stop = self._stop or Stop.SKIP
             self._stops += 1
 
+    def finish_clip(self) -> None:
+        """Make the current clip whole, then start no more; may be called from any thread, and more than once."""
+        self._last_clip = True
+
     @property
     def stop(self) -> Stop | None:
         """What the user asked for, if anything."""
@@ -143,8 +152,8 @@ class Run:
             raise Cancelled
 
     def begin_clip(self) -> bool:
-        """Forget a skip of the clip before; False if the user has interrupted, so that no clip should begin."""
+        """Forget a skip of the clip before; False if the user wants no more, so that no clip should begin."""
         with self._lock:
             if self._stop is Stop.SKIP:
                 self._stop = None
-            return self._stop is None
+            return self._stop is None and not self._last_clip

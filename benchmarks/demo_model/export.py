@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,14 +10,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from benchmarks.demo_model.preview import fit_preview_map
 from t2v_core.models.modelscope.config import ModelConfig
+from t2v_core.models.modelscope.vae import Autoencoder
 
 PREFIX = "first_stage_model."
 LARGEST = 12_000_000  # bytes that all weights may take in the repository
 
 
-def export(config: ModelConfig, *, unet: nn.Module, vae: nn.Module, tower: nn.Module, folder: Path) -> None:
-    """Write the folder; keys are the published checkpoints'.
+def export(config: ModelConfig, *, unet: nn.Module, vae: Autoencoder, tower: nn.Module, folder: Path) -> None:
+    """Write the folder; keys are the published checkpoints', and the map for previews is fitted to this autoencoder.
 
     Raises:
         ValueError: if the weights are larger than the repository wants.
@@ -28,6 +31,7 @@ def export(config: ModelConfig, *, unet: nn.Module, vae: nn.Module, tower: nn.Mo
         save_file(tensors, folder / name)
         (folder / name).chmod(0o644)  # it writes files that nobody else may read
         written += (folder / name).stat().st_size
+    config = dataclasses.replace(config, vae=dataclasses.replace(config.vae, preview_map=fit_preview_map(vae)))
     (folder / "configuration.json").write_text(json.dumps(config.to_dict(), indent=4) + "\n", encoding="utf-8")
     if written > LARGEST:
         raise ValueError(f"{folder}: the weights take {written:,} bytes, more than {LARGEST:,}")

@@ -9,7 +9,7 @@ import numpy as np
 from t2v_core.errors import Cancelled
 from t2v_core.rendering.plan import AUTO, FULL_PRECISION
 from t2v_core.request import GenerationRequest, ModelDefaults
-from t2v_core.run import Run, Stage
+from t2v_core.run import Preview, Run, Stage
 from t2v_core.video import Frames, ModelIdentity, Video
 
 IDENTITY = ModelIdentity("fake", "0123456789")
@@ -36,6 +36,7 @@ class FakeRenderer:
         done = 0
         for _ in run.track(range(steps), stage=Stage.SAMPLING, total=steps, unit="step"):
             done += 1
+            run.report(Preview(done, lambda: _frames(request)[:, ::8, ::8]))
             if run.stop:
                 break
         if done == 0:

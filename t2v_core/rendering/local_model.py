@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
 
+from t2v_core.errors import Cancelled
 from t2v_core.models.hashing import model_hash
 from t2v_core.models.layouts import ModelFolder
 from t2v_core.models.loading import load_part
 from t2v_core.models.modelscope.checkpoint import Part
 from t2v_core.models.modelscope.tokenizer import tokenize
+from t2v_core.rendering.interruptible import Stopped, interruptible
 from t2v_core.rendering.plan import Plan, decode_chunk
 from t2v_core.rendering.upcast import compute_dtype, widen_on_use
 from t2v_core.request import GenerationRequest
 from t2v_core.run import Progress, Run, Stage
 from t2v_core.sampling.denoiser import Prediction
 from t2v_core.sampling.schedule import NoiseSchedule
-from t2v_core.video import ModelIdentity
+from t2v_core.video import Frames, ModelIdentity
 
 
 class LocalModel:
@@ -51,30 +54,43 @@ class LocalModel:
         """How many frames to decode at once."""
         assert request.width is not None
         assert request.height is not None
-        return decode_chunk(request.width * request.height)
+        return decode_chunk(request.width * request.height, device=self._plan.device)
 
     def encode(self, prompts: tuple[str, ...], run: Run) -> Tensor:
-        """The prompts' features (b, n, d), float32; the shorter ones are filled up with chunks of the empty prompt."""
+        """The prompts' features (b, n, d), float32; the shorter ones are filled up with chunks of the empty prompt.
+
+        Raises:
+            Cancelled: the user stopped.
+        """
         tower = self._part(Part.TEXT, run)
         chunks = [tokenize(prompt) for prompt in prompts]
         longest = max(map(len, chunks))
         padded = [prompt + tokenize("") * (longest - len(prompt)) for prompt in chunks]
         features = []
-        for tokens in run.track(padded, stage=Stage.TEXT, total=len(padded), unit="prompt"):
-            chunk_features = tower(torch.tensor(tokens, device=self._plan.device))
-            features.append(chunk_features.flatten(0, 1))
+        try:
+            with interruptible(tower, lambda: run.stop is not None):
+                for tokens in run.track(padded, stage=Stage.TEXT, total=len(padded), unit="prompt"):
+                    chunk_features = tower(torch.tensor(tokens, device=self._plan.device))
+                    features.append(chunk_features.flatten(0, 1))
+        except Stopped:
+            raise Cancelled from None
         return torch.stack(features)
 
-    def predictor(self, run: Run) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    @contextlib.contextmanager
+    def predictor(
+        self, run: Run, *, stopped: Callable[[], bool]
+    ) -> Iterator[Callable[[Tensor, Tensor, Tensor], Tensor]]:
         """The UNet in its own number format, from and to float32 latents."""
         unet, dtype = self._part(Part.UNET, run), self._computes_in
 
         def predict(latents: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
             return unet(latents.to(dtype), timesteps, text.to(dtype)).float()
 
-        return predict
+        with interruptible(unet, stopped):
+            yield predict
 
-    def decoder(self, run: Run) -> Callable[[Tensor], Tensor]:
+    @contextlib.contextmanager
+    def decoder(self, run: Run, *, stopped: Callable[[], bool]) -> Iterator[Callable[[Tensor], Tensor]]:
         """The autoencoder's second half: latents (f, c, h, w) to pictures (f, 3, H, W) in 0..1."""
         # After a stop this part is still needed, to keep what was sampled.
         autoencoder, dtype = self._part(Part.AUTOENCODER, run, stoppable=False), self._computes_in
@@ -84,7 +100,15 @@ class LocalModel:
             pictures = autoencoder.decode((latents / scale).to(dtype))  # type: ignore[operator]
             return (pictures.float() / 2 + 0.5).clamp(0, 1)
 
-        return to_pictures
+        with interruptible(autoencoder, stopped):
+            yield to_pictures
+
+    @torch.inference_mode()
+    def preview(self, latents: Tensor) -> Frames:
+        """Latents (c, f, h, w) to (f, h, w, 3) by the linear map that is nearest to the decoder."""
+        *channels, offset = torch.tensor(self._config.vae.preview_map)
+        pictures = torch.einsum("cfhw,cr->fhwr", latents.float().cpu(), torch.stack(channels)) + offset
+        return pictures.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).numpy()
 
     def _part(self, name: Part, run: Run, *, stoppable: bool = True) -> nn.Module:
         if name not in self._parts:

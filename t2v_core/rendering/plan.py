@@ -45,8 +45,13 @@ def resolve_precision(asked: str, *, device: str, parameters: int) -> str:
     return FULL_PRECISION if needed < free_memory() else "bf16"
 
 
-def decode_chunk(pixels: int) -> int:
-    """How many frames of so many pixels are decoded at once: as many as take about the memory of one at 512×512."""
+def decode_chunk(pixels: int, *, device: str) -> int:
+    """How many frames of so many pixels are decoded at once: as many as take about the memory of one at 512×512.
+
+    A CPU takes as long for each frame of several as for one alone, where it takes seconds: it decodes them one by one.
+    """
+    if device.startswith("cpu"):
+        return 1
     return max(1, min(_LARGEST_CHUNK, _PIXELS_AT_ONCE // max(1, pixels)))
 
 

@@ -5,7 +5,9 @@ Legend: b batch, c latent channels, f frames, h w latent height and width, n tex
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -14,10 +16,12 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from t2v_core.errors import NonFiniteError
+from t2v_core.errors import Cancelled, NonFiniteError
+from t2v_core.rendering.interruptible import Stopped
 from t2v_core.request import GenerationRequest
 from t2v_core.run import Preview, Run, Stage
 from t2v_core.sampling import find_sampler, load, schedule
+from t2v_core.sampling.algorithm import Step
 from t2v_core.sampling.denoiser import Prediction
 from t2v_core.sampling.guidance import guided
 from t2v_core.sampling.noise import FrameNoise
@@ -46,12 +50,26 @@ class VideoModel(Protocol):
         """The prompts' features (b, n, d), padded to a common n."""
         ...
 
-    def predictor(self, run: Run) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-        """The network: latents (b, c, f, h, w), timesteps (b,) and text (b, n, d) to its prediction, float32."""
+    def predictor(
+        self, run: Run, *, stopped: Callable[[], bool]
+    ) -> contextlib.AbstractContextManager[Callable[[Tensor, Tensor, Tensor], Tensor]]:
+        """The network: latents (b, c, f, h, w), timesteps (b,) and text (b, n, d) to its prediction, float32.
+
+        It may raise `Stopped` once `stopped` is true.
+        """
         ...
 
-    def decoder(self, run: Run) -> Callable[[Tensor], Tensor]:
-        """Latents of some frames (f, c, h, w) to pictures (f, 3, H, W) in 0..1, float32."""
+    def decoder(
+        self, run: Run, *, stopped: Callable[[], bool]
+    ) -> contextlib.AbstractContextManager[Callable[[Tensor], Tensor]]:
+        """Latents of some frames (f, c, h, w) to pictures (f, 3, H, W) in 0..1, float32.
+
+        It may raise `Stopped` once `stopped` is true.
+        """
+        ...
+
+    def preview(self, latents: Tensor) -> Frames:
+        """Latents (c, f, h, w) to what they look like, (f, h, w, 3), at next to no cost; in any thread."""
         ...
 
 
@@ -90,31 +108,38 @@ def draw(request: GenerationRequest, model: VideoModel) -> FrameNoise:
 
 
 def sample(request: GenerationRequest, model: VideoModel, run: Run, *, text: Tensor, noise: FrameNoise) -> Sampled:
-    """Turn noise into clean latents; a stop keeps the estimate of the last finished step."""
-    predict = model.predictor(run)
-    denoise = guided(
-        predict,
-        model.prediction,
-        text[:1],
-        text[1:],
-        scale=_given(request.cfg_scale),
-        rescale=request.guidance_rescale,
-        split=request.split_guidance,
-    )
+    """Turn noise into clean latents; a stop keeps the estimate of the last whole step, if there is one."""
     sampler, count = find_sampler(_given(request.sampler)), _given(request.steps)
     start = noise.draw(0).to(text.device)
     levels = levels_of(request, model.noise_schedule)
-    trajectory = load(sampler)(denoise, start, levels, noise=noise, eta=sampler.resolve_eta(request.eta))
+    with model.predictor(run, stopped=lambda: run.stop is not None) as predict:
+        denoise = guided(
+            predict,
+            model.prediction,
+            text[:1],
+            text[1:],
+            scale=_given(request.cfg_scale),
+            rescale=request.guidance_rescale,
+            split=request.split_guidance,
+        )
+        trajectory = load(sampler)(denoise, start, levels, noise=noise, eta=sampler.resolve_eta(request.eta))
+        return _follow(trajectory, model, run, count=count)
 
-    done, latents = 0, start
-    for step in run.track(trajectory, stage=Stage.SAMPLING, total=count, unit="step"):
-        raise_if_no_picture(step.denoised)
-        done, latents = step.index + 1, step.denoised
-        run.report(Preview(done, latents[0]))
-        if run.stop:
-            return Sampled(latents, done)
-        latents = step.latents
-    return Sampled(latents, done)
+
+def _follow(trajectory: Iterator[Step], model: VideoModel, run: Run, *, count: int) -> Sampled:
+    """Take `count` steps, or as many as are whole when a stop comes."""
+    last: Step | None = None
+    with contextlib.suppress(Stopped):
+        for step in run.track(trajectory, stage=Stage.SAMPLING, total=count, unit="step"):
+            raise_if_no_picture(step.denoised)
+            last = step
+            run.report(Preview(step.index + 1, functools.partial(model.preview, step.denoised[0])))
+            if run.stop:
+                break
+    if last is None:
+        raise Cancelled
+    done = last.index + 1
+    return Sampled(last.latents if done == count else last.denoised, done)
 
 
 def levels_of(request: GenerationRequest, noise_schedule: NoiseSchedule) -> tuple[Level, ...]:
@@ -124,15 +149,21 @@ def levels_of(request: GenerationRequest, noise_schedule: NoiseSchedule) -> tupl
 
 
 def decode(latents: Tensor, request: GenerationRequest, model: VideoModel, run: Run) -> Frames:
-    """Latents (1, c, f, h, w) to frames; a stop that comes now keeps the frames that are decoded."""
+    """Latents (1, c, f, h, w) to frames; a stop that comes now keeps the frames that are whole, at least one."""
     stops = run.stops
-    to_pictures = model.decoder(run)
-    chunks = rearrange(latents, "1 c f h w -> f c h w").split(model.decode_chunk(request))
     pictures: list[Frames] = []
-    for frames in run.track(chunks, stage=Stage.DECODING, total=latents.shape[2], unit="frame", units=len):
-        pictures.append(to_bytes(to_pictures(frames)))
-        if run.stops > stops:
-            break
+
+    def stopped() -> bool:
+        return run.stops > stops and bool(pictures)
+
+    frames = rearrange(latents, "1 c f h w -> f c h w")
+    # The first frame comes alone: nobody has to wait for more of them before something is kept.
+    chunks = [frames[:1], *(frames[1:].split(model.decode_chunk(request)) if len(frames) > 1 else ())]
+    with model.decoder(run, stopped=stopped) as to_pictures, contextlib.suppress(Stopped):
+        for chunk in run.track(chunks, stage=Stage.DECODING, total=len(frames), unit="frame", units=len):
+            pictures.append(to_bytes(to_pictures(chunk)))
+            if stopped():
+                break
     return np.concatenate(pictures)
 
 

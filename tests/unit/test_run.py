@@ -36,6 +36,19 @@ def test_a_skip_ends_with_its_clip_and_an_interrupt_does_not():
     assert run.stops == 3
 
 
+@pytest.mark.parametrize("stops", [(), ("skip",), ("interrupt",)], ids=str)
+def test_after_a_clip_that_was_to_be_the_last_none_begins_and_its_own_stages_go_on(stops):
+    run = Run()
+    assert run.begin_clip()
+    for _ in range(2):
+        run.finish_clip()
+    assert (run.stop, run.stops) == (None, 0)
+    run.raise_if_stopped()
+    for stop in stops:
+        getattr(run, stop)()
+    assert not run.begin_clip()
+
+
 def test_a_stop_raises_only_where_nothing_can_be_kept():
     run = Run()
     run.raise_if_stopped()

@@ -108,6 +108,13 @@ def test_a_skip_goes_on_to_the_next_clip(host):
     assert [clip.partial for clip in saved] == [True, False, False]
 
 
+def test_the_clip_that_is_to_be_the_last_becomes_whole_and_no_other_begins(host):
+    run = stopping(lambda event: isinstance(event, Progress) and event.stage is Stage.SAMPLING, how="finish_clip")
+    saved, renderer = make(host, GenerationRequest(seed=1, count=3), run=run)
+    assert [clip.partial for clip in saved] == [False]
+    assert len(renderer.rendered) == 1
+
+
 def test_a_stop_before_anything_can_be_kept_leaves_no_file(host):
     run = stopping(lambda event: isinstance(event, ClipStarted))
     with pytest.raises(Cancelled):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from t2v_core.errors import Cancelled, NonFiniteError
+from t2v_core.rendering.interruptible import Stopped
 from t2v_core.rendering.story import tell
 from t2v_core.request import GenerationRequest, ModelDefaults
 from t2v_core.run import Preview, Progress, Run, Stage
@@ -23,7 +25,10 @@ REQUEST = GenerationRequest(prompt="a", seed=7, precision="fp32", model="tiny").
 
 
 class TinyModel:
-    """A network whose prediction depends on everything it's given, and a decoder that tells frames apart."""
+    """A network whose prediction depends on everything it's given, and a decoder that tells frames apart.
+
+    Both have two blocks, and may be left between them; `blocks` counts those that were run.
+    """
 
     identity = ModelIdentity("tiny", "0" * 10)
     prediction = Prediction.EPS
@@ -32,6 +37,8 @@ class TinyModel:
     def __init__(self, *, chunk: int = 2, broken_from: int | None = None) -> None:
         self.chunk = chunk
         self.calls = 0
+        self.blocks = 0
+        self.previews = 0
         self.broken_from = broken_from
 
     def latent_shape(self, request):
@@ -43,18 +50,36 @@ class TinyModel:
     def encode(self, prompts, run):
         return torch.stack([torch.full((2, 3), float(len(prompt))) for prompt in prompts])
 
-    def predictor(self, run):
+    def work(self, run, stopped):
+        for _ in range(2):
+            if stopped():
+                raise Stopped
+            self.blocks += 1
+            run.report(self.blocks)
+
+    @contextlib.contextmanager
+    def predictor(self, run, *, stopped):
         def predict(latents, timesteps, text):
+            self.work(run, stopped)
             self.calls += 1
             if self.broken_from is not None and self.calls >= self.broken_from:
                 return torch.full_like(latents, torch.nan)
             shift = (text.mean(dim=(1, 2)) + timesteps / 1000)[:, None, None, None, None]
             return torch.tanh(latents + shift)
 
-        return predict
+        yield predict
 
-    def decoder(self, run):
-        return lambda latents: latents.mean(1, keepdim=True).repeat(1, 3, 8, 8).sigmoid()
+    @contextlib.contextmanager
+    def decoder(self, run, *, stopped):
+        def to_pictures(latents):
+            self.work(run, stopped)
+            return latents.mean(1, keepdim=True).repeat(1, 3, 8, 8).sigmoid()
+
+        yield to_pictures
+
+    def preview(self, latents):
+        self.previews += 1
+        return np.zeros((*latents.shape[1:], 3), np.uint8)
 
 
 def stop_at(stage, done, *, how="interrupt"):
@@ -101,17 +126,58 @@ def test_split_guidance_gives_the_same_video_in_twice_the_calls():
 
 
 def test_a_stop_while_sampling_keeps_the_estimate_and_all_its_frames():
-    video = tell(REQUEST, TinyModel(), stop_at(Stage.SAMPLING, 1))
+    video = tell(REQUEST, TinyModel(), stop_at(Stage.SAMPLING, 2))
     assert video.partial
     assert video.steps_done == 2
     assert len(video.frames) == 5
 
 
+def stop_in_block(*blocks):
+    """A run whose user stops while these blocks of the networks are busy, counted from 1."""
+    run = Run(lambda event: run.interrupt() if event in blocks else None)
+    return run
+
+
+@pytest.mark.parametrize(("block", "steps"), [(3, 1), (4, 2), (5, 2), (6, 3)])
+def test_a_stop_in_a_step_gives_up_that_step_and_keeps_those_before(block, steps):
+    model = TinyModel()
+    video = tell(REQUEST, model, stop_in_block(block))
+    assert video.steps_done == steps
+    assert video.partial == (steps < 3)
+    assert len(video.frames) == 5
+    decoding = 2 * 3
+    assert model.blocks == block + decoding
+    if not video.partial:
+        assert np.array_equal(video.frames, tell(REQUEST, TinyModel(), Run()).frames)
+
+
+def test_a_stop_in_the_first_step_keeps_nothing_and_runs_no_further_block():
+    model = TinyModel()
+    with pytest.raises(Cancelled):
+        tell(REQUEST, model, stop_in_block(1))
+    assert model.blocks == 1
+
+
+@pytest.mark.parametrize(("block", "frames", "more"), [(7, 1, 1), (8, 1, 0), (9, 1, 0), (10, 3, 0), (11, 3, 0)])
+def test_a_stop_in_a_chunk_gives_it_up_but_never_the_first_frame(block, frames, more):
+    model = TinyModel()
+    video = tell(REQUEST, model, stop_in_block(block))
+    assert len(video.frames) == frames
+    assert video.partial
+    assert model.blocks == block + more
+    assert np.array_equal(video.frames, tell(REQUEST, TinyModel(), Run()).frames[:frames])
+
+
+def test_who_stopped_in_sampling_can_stop_once_more_in_decoding():
+    video = tell(REQUEST, TinyModel(), stop_in_block(3, 7))
+    assert (video.steps_done, len(video.frames)) == (1, 3)
+
+
 def test_a_stop_while_decoding_keeps_the_frames_that_are_there():
-    video = tell(REQUEST, TinyModel(), stop_at(Stage.DECODING, 2))
+    video = tell(REQUEST, TinyModel(), stop_at(Stage.DECODING, 3))
     assert video.partial
     assert video.steps_done == 3
-    assert 2 <= len(video.frames) < 5
+    assert len(video.frames) == 3
     assert np.array_equal(video.frames, tell(REQUEST, TinyModel(), Run()).frames[: len(video.frames)])
 
 
@@ -126,11 +192,18 @@ def test_progress_leaves_through_the_run_alone(capfd):
     events = []
     tell(REQUEST, TinyModel(), Run(events.append))
     seen = [(event.stage, event.done) for event in events if isinstance(event, Progress)]
-    assert seen == [(Stage.SAMPLING, i) for i in range(4)] + [(Stage.DECODING, i) for i in (0, 2, 4, 5)]
+    assert seen == [(Stage.SAMPLING, i) for i in range(4)] + [(Stage.DECODING, i) for i in (0, 1, 3, 5)]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_preview_is_made_only_for_who_looks_at_it():
+    events, model = [], TinyModel()
+    tell(REQUEST, model, Run(events.append))
     previews = [event for event in events if isinstance(event, Preview)]
     assert [preview.step for preview in previews] == [1, 2, 3]
-    assert previews[-1].latents.shape == (4, 5, 2, 4)  # type: ignore[attr-defined]
-    assert capfd.readouterr() == ("", "")
+    assert model.previews == 0
+    assert previews[-1].frames().shape == (5, 2, 4, 3)
+    assert model.previews == 1
 
 
 def test_what_is_no_picture_is_noticed_at_the_step_where_it_appears():

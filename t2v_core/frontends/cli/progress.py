@@ -14,7 +14,7 @@ from tqdm import tqdm
 from t2v_core.run import ClipSaved, ClipStarted, Event, Notice, Progress, Run, Stage
 
 STOPS_BEFORE_QUITTING = 2
-KEEPS_FRAMES = "Stopping: finishing this step, then saving what is there. Press Ctrl-C again to save less."
+KEEPS_FRAMES = "Stopping: decoding what is sampled, then saving it. Press Ctrl-C again to save less."
 
 
 class ConsoleProgress:
