@@ -87,11 +87,12 @@ function switch_to_txt2video(...values) {
     return values;
 }
 
+// An attribute, as gradio writes its elements' classes anew.
 function txt2videoMarkFields(names) {
-    for (const marked of gradioApp().querySelectorAll(".txt2video-wrong")) marked.classList.remove("txt2video-wrong");
+    for (const marked of gradioApp().querySelectorAll("[data-txt2video-wrong]")) delete marked.dataset.txt2videoWrong;
     for (const name of names) {
-        const id = name === "negative_prompt" ? "neg_prompt" : name;
-        txt2videoElement(id)?.classList.add("txt2video-wrong");
+        const element = txt2videoElement(name === "negative_prompt" ? "neg_prompt" : name);
+        if (element) element.dataset.txt2videoWrong = "1";
     }
 }
 

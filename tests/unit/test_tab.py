@@ -1,0 +1,283 @@
+"""The tab without a page: fields to requests and back, results, recipes, and what a page may ask for."""
+
+from __future__ import annotations
+
+import html
+import json
+from pathlib import Path
+
+import pytest
+
+from t2v_core.errors import RequestError, UnreadableFileError
+from t2v_core.frontends.tab import pages, recipes
+from t2v_core.frontends.tab.clip_actions import WHICH_FRAME, ClipActions
+from t2v_core.frontends.tab.components import component_of, request_of
+from t2v_core.frontends.tab.making import FAILED, Maker
+from t2v_core.frontends.tab.shelf import Shelf
+from t2v_core.media.naming import Placement
+from t2v_core.media.reading import read_frames
+from t2v_core.rendering.fake import FakeRenderer
+from t2v_core.request import FIELDS, GenerationRequest, ModelDefaults
+from t2v_core.run import Run
+
+START = GenerationRequest(model="demo").resolve(ModelDefaults())
+
+
+class FakeSurroundings:
+    """A page without gradio: files go into one folder, and what is told is remembered."""
+
+    description = "a test"
+    most_shown = 2
+
+    def __init__(self, host):
+        self.host = host
+        self.at_start = {}
+        self.announced, self.opened = [], []
+
+    def styled(self, prompts, styles):
+        return (", ".join([prompts[0], *styles]), prompts[1])
+
+    def place(self, video):
+        return Placement(self.host.output_folder)
+
+    def announce(self, path, *, infotext):
+        self.announced.append(path)
+
+    def url(self, path):
+        return f"file={path}"
+
+    def open_folder(self, folder):
+        self.opened.append(folder)
+
+
+@pytest.fixture
+def surroundings(host):
+    return FakeSurroundings(host)
+
+
+@pytest.fixture
+def maker(surroundings):
+    return Maker(surroundings, FakeRenderer)
+
+
+def shown_values(**changes):
+    """What the components hold when the page opens, with some changed."""
+    return {name: getattr(START, name) for name in FIELDS} | changes
+
+
+def generate(maker, **changes):
+    player, keys, recipe, messages = maker.generate(Run(), shown_values(**{"seed": 3, **changes}))
+    return player, json.loads(keys) if isinstance(keys, str) else keys, recipe, messages
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_every_field_has_a_component_that_shows_its_value(name):
+    value = getattr(START, name)
+    component = component_of(name, value, choices=["demo"] if name == "model" else ())
+    assert component.label == FIELDS[name].spec.label
+    assert component.elem_id == f"txt2video_{name}"
+    assert component.value == ("" if value is None else value)
+
+
+def test_the_components_values_make_the_same_request():
+    assert request_of(shown_values()) == START
+
+
+@pytest.mark.parametrize(
+    ("name", "raw", "value"),
+    [
+        ("steps", 12.0, 12),
+        ("cfg_scale", 7.000000000000001, 7.0),
+        ("eta", "", None),
+        ("eta", "0.5", 0.5),
+        ("seed", None, -1),
+        ("prompt", None, ""),
+        ("split_guidance", True, True),
+    ],
+)
+def test_what_a_component_holds_becomes_the_fields_value(name, raw, value):
+    assert getattr(request_of(shown_values(**{name: raw})), name) == value
+
+
+@pytest.mark.parametrize(("name", "raw"), [("steps", 2.5), ("eta", "much"), ("width", 70), ("sampler", "none")])
+def test_what_cannot_be_a_value_is_named(name, raw):
+    with pytest.raises(RequestError) as caught:
+        request_of(shown_values(**{name: raw}))
+    assert [problem.field for problem in caught.value.problems] == [name]
+
+
+def test_a_run_gives_a_player_keys_a_recipe_and_tells_of_each_file(maker, surroundings):
+    player, keys, recipe, messages = generate(maker, prompt="a <b>cat</b>", count=2, frames=3)
+    assert player.count("<video") == 2
+    assert "a &lt;b&gt;cat" in player
+    assert "<b>cat" not in player + recipe
+    assert messages == ""
+    paths = [maker.shelf.find(key).path for key in keys]
+    assert surroundings.announced == paths
+    assert [path.name for path in paths] == ["00000-3.mp4", "00001-4.mp4"]
+    assert str(paths[0]) not in json.dumps(keys)
+
+
+def test_all_clips_are_kept_where_few_are_shown(maker):
+    player, keys, _, _ = generate(maker, count=5)
+    assert player.count("<video") == 2
+    assert len(keys) == 5
+
+
+def test_styles_are_in_the_recipe(maker):
+    _, keys, _, _ = maker.generate(Run(), shown_values(prompt="a cat"), styles=["in oil"])
+    assert "a cat, in oil" in maker.shelf.find(json.loads(keys)[0]).infotext
+
+
+def test_bad_fields_are_named_for_the_page_and_what_was_shown_stays(maker):
+    *results, messages = maker.generate(Run(), shown_values(steps=0, width=70))
+    assert results != list(FAILED)
+    assert all(not isinstance(result, str) for result in results)
+    fields = html.unescape(messages.split('data-fields="')[1].split('"')[0])
+    assert json.loads(fields) == ["steps", "width"]
+    assert "1 to 1000" in messages
+
+
+def test_an_error_of_ours_comes_with_a_report_to_copy(surroundings):
+    class Broken(FakeRenderer):
+        def render(self, request, run):
+            raise KeyError("<oops>")
+
+    *_, messages = Maker(surroundings, Broken).generate(Run(), shown_values(prompt="a secret plan"))
+    assert "&lt;oops&gt;" in messages
+    assert "Copy report" in messages
+    assert "Traceback" in messages
+    assert "a secret plan" in messages
+    assert "a test" in messages
+
+
+def test_a_stopped_run_shows_what_was_saved(maker):
+    run = Run()
+    run.listen(lambda event: run.interrupt() if getattr(event, "done", 0) == 2 else None)
+    player, keys, _, _ = maker.generate(run, shown_values(seed=1, count=3))
+    assert len(json.loads(keys)) == 1
+    assert "stopped early" in player
+
+
+def test_a_page_names_clips_by_key_and_only_those_it_was_given(tmp_path):
+    shelf, file = Shelf(), tmp_path / "clip.mp4"
+    file.write_bytes(b"x")
+    file.with_suffix(".txt").write_text("recipe")
+    clip = shelf.add(file, infotext="", partial=False)
+    assert shelf.find(clip.key) is clip
+    for key in ("", str(file), "../clip.mp4"):
+        with pytest.raises(UnreadableFileError):
+            shelf.find(key)
+    shelf.delete(clip.key)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(UnreadableFileError):
+        shelf.delete(clip.key)
+
+
+def test_the_buttons_under_the_player(maker, surroundings):
+    _, keys, _, _ = generate(maker, count=2, frames=4)
+    actions, chosen = ClipActions(surroundings, maker), json.dumps({"key": keys[1], "frame": 2})
+    frames = read_frames(maker.shelf.find(keys[1]).path)
+    for which, index in zip(WHICH_FRAME, (2, 0, 3), strict=True):
+        (picture,) = actions.frame(chosen, which)
+        assert picture.tobytes() == frames[index].tobytes()
+    (gallery,) = actions.frames(chosen)
+    assert len(gallery["value"]) == 4
+    (download,) = actions.zip(chosen, json.dumps(keys))
+    assert Path(download["value"]).stat().st_size > 0
+    actions.open_folder(chosen)
+    assert surroundings.opened == [surroundings.host.output_folder]
+    player, left = actions.delete(chosen, json.dumps(keys))
+    assert json.loads(left) == [keys[0]]
+    assert player.count("<video") == 1
+
+
+@pytest.mark.parametrize("chosen", ["", "{}", "nonsense", '"text"', '{"key": "../../etc/passwd"}', '{"key": 5}'])
+def test_the_buttons_bear_whatever_a_page_says(maker, surroundings, chosen):
+    with pytest.raises(UnreadableFileError, match="Choose a clip"):
+        ClipActions(surroundings, maker).frames(chosen)
+
+
+CHANGED = {
+    "prompt": 'a cat, "quoted": <lora:x:1>\nsecond line',
+    "negative_prompt": "blur, Steps: 3",
+    "model": "demo",
+    "steps": 7,
+    "sampler": "Euler a",
+    "schedule": "Karras",
+    "cfg_scale": 4.5,
+    "guidance_rescale": 0.35,
+    "eta": 0.25,
+    "seed": 4294967295,
+    "width": 72,
+    "height": 40,
+    "frames": 5,
+    "fps": 12.5,
+    "precision": "bf16",
+    "split_guidance": True,
+}
+
+
+def test_every_recorded_field_is_tried():
+    recorded = {name for name, field in FIELDS.items() if field.spec.infotext}
+    assert recorded | {"prompt", "negative_prompt", "model"} == CHANGED.keys()
+
+
+@pytest.mark.parametrize("changes", [CHANGED, {"seed": 1}], ids=["all changed", "all at default"])
+def test_a_made_file_fills_every_field_again(maker, surroundings, changes):
+    wanted = request_of(shown_values(**changes))
+    _, keys, _, _ = generate(maker, **changes)
+    text = recipes.recipe_in(maker.shelf.find(keys[0]).path)
+    filled = recipes.updates(text, surroundings.host.models_folders)
+    assert list(filled) == list(FIELDS)
+    pasted = {name: change["value"] for name, change in filled.items() if "value" in change}
+    again = request_of(shown_values(**pasted))
+    if "precision" not in changes:  # a recipe says which precision "auto" was
+        wanted = wanted.with_field("precision", again.precision)
+    assert again == wanted
+
+
+def test_a_text_that_is_no_recipe_is_a_prompt():
+    filled = recipes.updates("just a prompt", ())
+    assert filled["prompt"]["value"] == "just a prompt"
+    assert all("value" not in change for name, change in filled.items() if "prompt" not in name)
+
+
+def test_a_recipe_of_a_model_that_is_not_here_keeps_the_model_that_is_chosen():
+    filled = recipes.updates("a cat\nSteps: 5, Seed: 1, Size: 64x64, Model: zeroscope_v2_XL, Model hash: 123", ())
+    assert "value" not in filled["model"]
+    assert filled["steps"]["value"] == 5
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".gif"])
+def test_recipes_in_pictures(tmp_path, suffix):
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    picture, path, text = Image.new("RGB", (8, 8)), tmp_path / f"picture{suffix}", "a cat\nSteps: 5, Seed: 1, Size: 8x8"
+    if suffix == ".png":
+        info = PngInfo()
+        info.add_text("parameters", text)
+        picture.save(path, pnginfo=info)
+    elif suffix == ".gif":
+        picture.save(path, comment=text.encode())
+    else:
+        exif = Image.Exif()
+        exif.get_ifd(0x8769)[0x9286] = b"UNICODE\0" + text.encode("utf-16-be")
+        picture.save(path, exif=exif)
+    assert recipes.recipe_in(path) == text
+
+
+def test_a_picture_without_a_recipe_and_a_broken_one_are_named(tmp_path):
+    from PIL import Image
+
+    Image.new("RGB", (8, 8)).save(tmp_path / "plain.png")
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nrubbish")
+    for name in ("plain.png", "broken.png"):
+        with pytest.raises(UnreadableFileError, match=name):
+            recipes.recipe_in(tmp_path / name)
+
+
+def test_a_report_holds_what_an_issue_needs():
+    text = pages.report(ValueError("no"), request="the request", surroundings="a WebUI 1.2")
+    assert all(part in text for part in ("ValueError: no", "the request", "a WebUI 1.2", "torch", "Python"))
