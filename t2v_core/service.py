@@ -71,18 +71,19 @@ def generate(
         run.report(Notice(f"There is no other model here, so the demo model is used. {DEMO_KNOWS}"))
     clips = [clip for request in resolved for clip in single_clips(request)]
     saved = []
-    for index, clip in enumerate(clips):
-        if not run.begin_clip():
-            break
-        run.report(ClipStarted(index, len(clips), clip))
-        try:
-            video = renderer.render(clip, run)
-        except Cancelled:
-            continue
-        infotext = infotext_of(video)
-        placement = place(video) if place else Placement(folder)
-        saved.append(_save(video, placement, run, infotext=infotext))
-        run.report(saved[-1])
+    with renderer.session():
+        for index, clip in enumerate(clips):
+            if not run.begin_clip():
+                break
+            run.report(ClipStarted(index, len(clips), clip))
+            try:
+                video = renderer.render(clip, run)
+            except Cancelled:
+                continue
+            infotext = infotext_of(video)
+            placement = place(video) if place else Placement(folder)
+            saved.append(_save(video, placement, run, infotext=infotext))
+            run.report(saved[-1])
     if not saved:
         raise Cancelled
     return saved

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 
 import numpy as np
@@ -28,6 +29,10 @@ class FakeRenderer:
         return dataclasses.replace(request, model=request.model or IDENTITY.name, precision=precision).resolve(
             self.defaults
         )
+
+    def session(self) -> contextlib.AbstractContextManager[None]:
+        """See `Renderer.session`; nothing is needed."""
+        return contextlib.nullcontext()
 
     def render(self, request: GenerationRequest, run: Run) -> Video:
         """See `Renderer.render`."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -15,7 +17,7 @@ from t2v_core.models.layouts import ModelFolder
 from t2v_core.models.loading import count_parameters
 from t2v_core.models.modelscope.checkpoint import Part
 from t2v_core.rendering.local_model import LocalModel
-from t2v_core.rendering.plan import FULL_PRECISION, Plan, resolve_precision
+from t2v_core.rendering.plan import FULL_PRECISION, Plan, Rest, resolve_precision
 from t2v_core.rendering.story import levels_of, tell
 from t2v_core.request import GenerationRequest, problem
 from t2v_core.run import Notice, Run
@@ -26,10 +28,11 @@ logger = logging.getLogger(__name__)
 
 
 class LocalRenderer:
-    """Keeps the last model that it used, so that the next clip loads nothing."""
+    """Keeps the last model that it used, so that the next clip loads nothing; `rest` says where between sessions."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, *, rest: Callable[[], Rest] = lambda: Rest.ON_DEVICE) -> None:
         self._host = host
+        self._rest = rest
         self._model: LocalModel | None = None
         self._examined: tuple[ModelFolder, int] | None = None
 
@@ -46,20 +49,35 @@ class LocalRenderer:
         levels_of(resolved, NoiseSchedule.from_config(dataclasses.asdict(folder.config.noise)))
         return resolved
 
-    def render(self, request: GenerationRequest, run: Run) -> Video:
-        """See `Renderer.render`; what isn't finite is tried once more in fp32."""
+    @contextlib.contextmanager
+    def session(self) -> Iterator[None]:
+        """See `Renderer.session`: the host's device is ours; afterwards the model goes where it rests."""
         with self._host.borrow_device():
             try:
-                return self._render(request, run)
-            except NonFiniteError as error:
-                if request.precision == FULL_PRECISION:
-                    raise NonFiniteError(
-                        error.problem,
-                        remedy="The model's files may be damaged: python -m t2v_core doctor examines them. "
-                        "If they are whole, lower the CFG scale.",
-                    ) from error
-                run.report(Notice(f"{error.problem} Trying once more in {FULL_PRECISION}."))
-            return self._render(dataclasses.replace(request, precision=FULL_PRECISION), run)
+                yield
+            finally:
+                self._put_to_rest()
+
+    def render(self, request: GenerationRequest, run: Run) -> Video:
+        """See `Renderer.render`; what isn't finite is tried once more in fp32."""
+        try:
+            return self._render(request, run)
+        except NonFiniteError as error:
+            if request.precision == FULL_PRECISION:
+                raise NonFiniteError(
+                    error.problem,
+                    remedy="The model's files may be damaged: python -m t2v_core doctor --thorough examines them. "
+                    "If they are whole, lower the CFG scale.",
+                ) from error
+            run.report(Notice(f"{error.problem} Trying once more in {FULL_PRECISION}."))
+        return self._render(dataclasses.replace(request, precision=FULL_PRECISION), run)
+
+    def _put_to_rest(self) -> None:
+        rest = self._rest()
+        if rest is Rest.NOWHERE:
+            self._model = None
+        elif rest is Rest.MAIN_MEMORY and self._model is not None:
+            self._model.move_to("cpu")
 
     def _render(self, request: GenerationRequest, run: Run) -> Video:
         try:
@@ -70,7 +88,7 @@ class LocalRenderer:
             self._model = None
             raise OutOfMemoryError(
                 f"{request.width}×{request.height} with {request.frames} frames doesn't fit into memory.",
-                remedy="Lower the size or the number of frames, use --split-guidance, or --precision bf16.",
+                remedy="Lower the size or the number of frames, switch Split guidance on, or choose Precision bf16.",
             ) from error
 
     def _model_for(self, request: GenerationRequest, run: Run) -> LocalModel:
@@ -79,6 +97,7 @@ class LocalRenderer:
         if self._model is None or not self._model.serves(folder, plan):
             self._model = None  # gives the memory back before the next one takes its own
             self._model = LocalModel(folder, plan, run)
+        self._model.move_to(plan.device)
         return self._model
 
 

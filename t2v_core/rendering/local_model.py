@@ -42,6 +42,11 @@ class LocalModel:
         """Whether this model is the one wanted."""
         return (self._folder, self._plan) == (folder, plan)
 
+    def move_to(self, device: str) -> None:
+        """Move the parts that are loaded."""
+        for part in self._parts.values():
+            part.to(device)
+
     def latent_shape(self, request: GenerationRequest) -> tuple[int, int, int, int]:
         """(c, f, h, w) of the request's clip."""
         cell = self._config.vae.downsampling

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,14 @@ _BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
 _ROOM_BESIDE_WEIGHTS = 1.3
 _LARGEST_CHUNK = 8
 _PIXELS_AT_ONCE = 512 * 512
+
+
+class Rest(enum.Enum):
+    """Where a model waits for the next run."""
+
+    NOWHERE = enum.auto()
+    MAIN_MEMORY = enum.auto()
+    ON_DEVICE = enum.auto()
 
 
 @dataclass(frozen=True, slots=True)

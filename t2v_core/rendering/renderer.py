@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from t2v_core.request import GenerationRequest
@@ -22,8 +23,12 @@ class Renderer(Protocol):
         """
         ...
 
+    def session(self) -> AbstractContextManager[None]:
+        """Have what it takes to render, such as the device, for all clips of the block; then give it back."""
+        ...
+
     def render(self, request: GenerationRequest, run: Run) -> Video:
-        """Make one clip of a resolved request with a seed of its own.
+        """Make one clip of a resolved request with a seed of its own, inside a session.
 
         Raises:
             Cancelled: the user stopped before the first sampling step was done.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 
 import numpy as np
@@ -9,12 +10,13 @@ import pytest
 import torch
 from model_layouts import LAYOUTS, TINY, random_states, write_original
 
+from t2v_core import service
 from t2v_core.errors import Cancelled, ModelNotFoundError, NonFiniteError, RequestError, WeightsError
 from t2v_core.models.catalogue import find_model
 from t2v_core.models.modelscope.checkpoint import Part
 from t2v_core.rendering.local import LocalRenderer
 from t2v_core.rendering.local_model import LocalModel
-from t2v_core.rendering.plan import Plan, resolve_precision
+from t2v_core.rendering.plan import Plan, Rest, resolve_precision
 from t2v_core.request import GenerationRequest, ModelDefaults
 from t2v_core.run import Notice, Progress, Run, Stage
 
@@ -162,3 +164,64 @@ def test_a_long_prompt_is_used_whole_and_a_short_one_filled_up(host, states, ren
 def test_precision_follows_device_and_memory(asked, device, free, expected, monkeypatch):
     monkeypatch.setattr("t2v_core.rendering.plan.free_memory", lambda: free)
     assert resolve_precision(asked, device=device, parameters=10**9) == expected
+
+
+class BorrowingHost:
+    """A host that remembers when its device was lent and given back."""
+
+    def __init__(self, host):
+        self.models_folders, self.output_folder = host.models_folders, host.output_folder
+        self.lent = []
+
+    def device(self):
+        return "cpu"
+
+    @contextlib.contextmanager
+    def borrow_device(self):
+        self.lent.append("taken")
+        try:
+            yield
+        finally:
+            self.lent.append("given back")
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_the_device_is_borrowed_once_for_all_clips_and_given_back_also_after_an_error(host, states, failing):
+    put(host, states)
+    lender = BorrowingHost(host)
+    renderer = LocalRenderer(lender)
+    if failing:
+        renderer.render = lambda request, run: 1 / 0  # type: ignore[assignment]
+    request = dataclasses.replace(REQUEST, width=16, height=8, frames=2, steps=2, count=2)
+    with pytest.raises(ZeroDivisionError) if failing else contextlib.nullcontext():
+        service.generate([request], renderer=renderer, host=lender, run=Run())
+    assert lender.lent == ["taken", "given back"]
+
+
+def test_a_request_that_is_wrong_does_not_touch_the_device(host, states):
+    put(host, states)
+    lender = BorrowingHost(host)
+    with pytest.raises(RequestError):
+        service.generate([REQUEST.with_field("steps", 0)], renderer=LocalRenderer(lender), host=lender, run=Run())
+    assert lender.lent == []
+
+
+@pytest.mark.parametrize(
+    ("rest", "loads_again"), [(Rest.NOWHERE, True), (Rest.MAIN_MEMORY, False), (Rest.ON_DEVICE, False)]
+)
+def test_where_the_model_waits_between_runs_decides_what_is_loaded_again(host, states, rest, loads_again):
+    put(host, states)
+    renderer = LocalRenderer(host, rest=lambda: rest)
+    loads = []
+
+    def listen(event):
+        if isinstance(event, Progress) and event.stage is Stage.LOADING:
+            loads.append(event)
+
+    frames = []
+    for _ in range(2):
+        loads.clear()
+        with renderer.session():
+            frames.append(render(renderer, run=Run(listen)).frames)
+    assert bool(loads) is loads_again
+    assert np.array_equal(*frames)

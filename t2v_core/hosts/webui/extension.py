@@ -36,4 +36,4 @@ def register() -> None:
 def _renderer(host: WebUIHost) -> Renderer:
     from t2v_core.rendering.local import LocalRenderer
 
-    return LocalRenderer(host)
+    return LocalRenderer(host, rest=settings.rest)

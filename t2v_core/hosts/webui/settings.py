@@ -11,6 +11,7 @@ from modules import options, paths, shared
 
 from t2v_core.frontends.tab.gradio_versions import Radio, Slider
 from t2v_core.hosts.standalone import OUTPUT_FOLDER
+from t2v_core.rendering.plan import Rest
 from t2v_core.request import FIELDS
 from t2v_core.service import CHOICES
 
@@ -18,7 +19,11 @@ PREFIX = "txt2video_"
 SECTION = ("txt2video", "txt2video")
 PATHS_SECTION = ("saving-paths", "Paths for saving", "saving")
 
-NOTHING, MAIN_MEMORY, ON_DEVICE = "Nothing", "The model, in main memory", "The model, on the device"
+RESTS = {
+    "Nothing": Rest.NOWHERE,
+    "The model, in main memory": Rest.MAIN_MEMORY,
+    "The model, on the device": Rest.ON_DEVICE,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +57,10 @@ OPTIONS: dict[str, Option] = {
         "takes what the pattern of images takes, and [frames], [fps], [video_model]; empty: the pattern of images",
     ),
     "keep": Option(
-        MAIN_MEMORY,
+        "The model, in main memory",
         "What stays in memory between runs",
         "nothing: each run loads the model again; on the device: quickest, but leaves less room for images",
-        (NOTHING, MAIN_MEMORY, ON_DEVICE),
+        tuple(RESTS),
     ),
     "preview": Option(True, "Show a moving preview", "as often as Live previews says"),
     "shown": Option(16, "How many clips of a run are shown", "all are saved", bounds=(1, 64, 1)),
@@ -86,3 +91,8 @@ def value(name: str) -> Any:
 def output_folder() -> Path:
     """Where videos go; a relative folder begins at the WebUI's data folder."""
     return Path(paths.data_path) / (value("outdir") or OUTPUT_FOLDER)
+
+
+def rest() -> Rest:
+    """Where the model waits for the next run."""
+    return RESTS.get(value("keep"), Rest.MAIN_MEMORY)
