@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from t2v_core.errors import RequestError, UnreadableFileError
-from t2v_core.frontends.tab import pages, recipes
+from t2v_core.errors import OutputError, RequestError, UnreadableFileError
+from t2v_core.frontends.tab import pages, presets, recipes
 from t2v_core.frontends.tab.clip_actions import WHICH_FRAME, ClipActions
 from t2v_core.frontends.tab.components import component_of, request_of
+from t2v_core.frontends.tab.guarding import guarded
 from t2v_core.frontends.tab.making import FAILED, Maker
 from t2v_core.frontends.tab.shelf import Shelf
 from t2v_core.media.naming import Placement
@@ -281,3 +282,51 @@ def test_a_picture_without_a_recipe_and_a_broken_one_are_named(tmp_path):
 def test_a_report_holds_what_an_issue_needs():
     text = pages.report(ValueError("no"), request="the request", surroundings="a WebUI 1.2")
     assert all(part in text for part in ("ValueError: no", "the request", "a WebUI 1.2", "torch", "Python"))
+
+
+def test_a_preset_keeps_the_fields_under_its_name(tmp_path):
+    folder = tmp_path / "presets"
+    assert presets.names(folder) == []
+    values = shown_values(**CHANGED)
+    assert presets.save(folder, " my ../preset ", values) == "my .._preset"
+    presets.save(folder, "second", shown_values(steps=5))
+    presets.save(folder, "second", shown_values(steps=6))
+    assert presets.names(folder) == ["my .._preset", "second"]
+    assert request_of(shown_values(**presets.load(folder, "my .._preset"))) == request_of(values)
+    assert presets.load(folder, "second")["steps"] == 6
+    presets.delete(folder, "second")
+    assert [path.name for path in folder.iterdir()] == ["my .._preset.json"]
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_preset_of_another_version_fills_what_is_still_right(tmp_path):
+    (tmp_path / "old.json").write_text(json.dumps({"steps": 5, "wings": 2, "width": 7, "sampler": "gone"}))
+    assert presets.load(tmp_path, "old") == {"steps": 5}
+
+
+@pytest.mark.parametrize("content", [None, "no json", "[1]", "\udcff"])
+def test_a_preset_that_is_none_is_named(tmp_path, content):
+    if content is not None:
+        (tmp_path / "odd.json").write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(UnreadableFileError, match="odd"):
+        presets.load(tmp_path, "odd")
+
+
+def test_a_preset_needs_a_name_and_right_values(tmp_path):
+    with pytest.raises(OutputError, match="name"):
+        presets.save(tmp_path, "  ", shown_values())
+    with pytest.raises(RequestError):
+        presets.save(tmp_path, "a", shown_values(steps=0))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_button_that_fails_says_so_in_the_page_and_changes_nothing():
+    assert guarded(lambda: ["a"], outputs=1)() == ["a", ""]
+    for error, words in ((OutputError("The disk is full."), "The disk is full."), (KeyError("x"), "Copy report")):
+
+        def fail(error=error):
+            raise error
+
+        unchanged, message = guarded(fail, outputs=1)()
+        assert "value" not in unchanged
+        assert words in message

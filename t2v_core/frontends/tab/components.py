@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from t2v_core.fields import Field, parse
+from t2v_core.frontends.tab.gradio_versions import slider
 from t2v_core.frontends.tab.surroundings import TAB_ID
 from t2v_core.request import FIELDS, GenerationRequest
 from t2v_core.service import CHOICES
@@ -36,7 +37,7 @@ def component_of(name: str, value: Any, *, choices: Sequence[str] = (), scale: i
         return gr.Number(scale=scale, precision=0 if field.kind is int else None, **common)
     assert spec.minimum is not None
     assert spec.maximum is not None
-    return gr.Slider(minimum=spec.minimum, maximum=spec.usual or spec.maximum, step=spec.step, scale=scale, **common)
+    return slider(minimum=spec.minimum, maximum=spec.usual or spec.maximum, step=spec.step, scale=scale, **common)
 
 
 def request_of(values: Mapping[str, Any]) -> GenerationRequest:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from t2v_core.errors import Txt2VideoError
-from t2v_core.frontends.tab import pages, recipes
+from t2v_core.frontends.tab import pages, presets, recipes
 from t2v_core.frontends.tab.about import OF_THE_MODEL, about_model, model_names, native_of, token_count
 from t2v_core.frontends.tab.clip_actions import ClipActions
 from t2v_core.frontends.tab.gradio_versions import script, unchanged, update
+from t2v_core.frontends.tab.guarding import guarded
 from t2v_core.frontends.tab.making import FAILED, Maker
 from t2v_core.frontends.tab.surroundings import PromptRow, Results, Surroundings, Tab
 
@@ -40,6 +39,8 @@ def connect(
     _connect_fields(surroundings, fields=fields, parts=parts)
     _connect_clips(ClipActions(surroundings, maker), parts=parts)
     _connect_recipes(tab, prompts=prompts, parts=parts)
+    if surroundings.presets_folder is not None:
+        presets.connect(surroundings.presets_folder, fields=fields, parts=parts)
     for name, (button, counter) in prompts.counters.items():
         button.click(fn=token_count, inputs=[fields[name]], outputs=[counter], show_progress=False)
     return tab
@@ -158,16 +159,3 @@ def _connect_recipes(tab: Tab, *, prompts: PromptRow, parts: Parts) -> None:
         outputs=[*everything, parts["messages"]],
         show_progress=False,
     ).then(fn=None, **script("txt2video_filled"), inputs=[], outputs=[])
-
-
-def guarded(function: Callable[..., Sequence[Any]], *, outputs: int) -> Callable[..., list[Any]]:
-    """The function with one more result, messages: what went wrong, in which case the others stay as they are."""
-
-    @functools.wraps(function)
-    def run(*values: Any) -> list[Any]:
-        try:
-            return [*function(*values), ""]
-        except Txt2VideoError as error:
-            return [*(unchanged() for _ in range(outputs)), pages.problem(error)]
-
-    return run

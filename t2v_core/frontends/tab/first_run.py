@@ -15,7 +15,7 @@ import gradio as gr
 from t2v_core.errors import Cancelled, Txt2VideoError
 from t2v_core.frontends.tab import pages
 from t2v_core.frontends.tab.about import model_names
-from t2v_core.frontends.tab.gradio_versions import script, unchanged, update
+from t2v_core.frontends.tab.gradio_versions import keep_out_of_ui_config, script, unchanged, update
 from t2v_core.frontends.tab.surroundings import TAB_ID, Surroundings
 from t2v_core.models.catalogue import DEMO, DEMO_KNOWS, find_all
 from t2v_core.models.doctor import Report, Severity, examine
@@ -119,7 +119,7 @@ def panel(surroundings: Surroundings) -> dict[str, Any]:
                 made["begin_download"] = gr.Button("Download", elem_id=f"{TAB_ID}_begin_download")
                 made["stop_download"] = gr.Button("Stop download", elem_id=f"{TAB_ID}_stop_download")
         made["download_status"] = gr.HTML("", elem_id=f"{TAB_ID}_download_status")
-    made["wanted"].do_not_save_to_config = True
+    keep_out_of_ui_config(made["wanted"])
     return made
 
 

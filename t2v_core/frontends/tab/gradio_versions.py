@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 from collections.abc import Mapping
@@ -41,6 +42,17 @@ def file_url(path: str) -> str:
     return f"{'file=' if MAJOR < 5 else 'gradio_api/file='}{quote(path, safe='/:')}"
 
 
+def slider(**options: Any) -> Any:
+    """A slider that also takes what is typed beyond its ends: the request's check says what is too much, and where."""
+    made = gr.Slider(**options)
+    made.preprocess = _as_it_is  # since gradio 5 the server refuses it, with a traceback
+    return made
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
 def send_button(label: str, *, elem_id: str) -> Any:
     """A plain button, for a row of another tab."""
     return gr.Button(label, elem_id=elem_id)
@@ -58,8 +70,8 @@ def request_header(name: str) -> str:
     return str(request.headers.get(name, "")) if request is not None else ""
 
 
-def tool_button(symbol: str, *, elem_id: str, tooltip: str, visible: bool = True) -> Any:
-    """A small button with one symbol, for a page without the WebUI's own; its script makes the class a tooltip."""
+def tool_button(symbol: str, *, elem_id: str, visible: bool = True) -> Any:
+    """A small button with one symbol, for a page without the WebUI's own."""
     return gr.Button(symbol, elem_id=elem_id, visible=visible, min_width=42, scale=0, elem_classes=["txt2video-tool"])
 
 
@@ -85,9 +97,14 @@ def launch(page: Any, *, middleware: Any, head: str, host: str, port: int, root_
         page.head = head
     page.queue(default_concurrency_limit=None, **_known({"api_open": False}, page.queue))
     page.launch(**_known(options, page.launch))
-    return int(page.server_port), page.close
+    return int(page.server_port), functools.partial(page.close, verbose=False)
 
 
 def _known(options: Mapping[str, Any], function: Any) -> dict[str, Any]:
     """The options that this version's function takes."""
     return {name: value for name, value in options.items() if name in inspect.signature(function).parameters}
+
+
+def keep_out_of_ui_config(component: Any) -> None:
+    """Don't let the WebUI write this component's first value to ui-config.json, where it would outlive its reason."""
+    component.do_not_save_to_config = True

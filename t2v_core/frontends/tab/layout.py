@@ -6,11 +6,11 @@ from typing import Any
 
 import gradio as gr
 
-from t2v_core.frontends.tab import events, first_run
+from t2v_core.frontends.tab import events, first_run, presets
 from t2v_core.frontends.tab.about import OF_THE_MODEL, duration, line_about, native_choices
 from t2v_core.frontends.tab.clip_actions import WHICH_FRAME
 from t2v_core.frontends.tab.components import component_of
-from t2v_core.frontends.tab.gradio_versions import HIDDEN
+from t2v_core.frontends.tab.gradio_versions import HIDDEN, keep_out_of_ui_config
 from t2v_core.frontends.tab.making import Maker
 from t2v_core.frontends.tab.surroundings import TAB_ID, Surroundings
 from t2v_core.models.catalogue import find_all
@@ -58,7 +58,7 @@ def _fields(surroundings: Surroundings, models: tuple[ModelFolder, ...]) -> dict
     def put(name: str, **options: Any) -> None:
         made[name] = component_of(name, getattr(start, name), **options)
         if name == "model" or name in OF_THE_MODEL or name in surroundings.at_start:
-            _keep_out_of_ui_config(made[name])
+            keep_out_of_ui_config(made[name])
 
     def tool(name: str, symbol: str, tooltip: str) -> None:
         made[name] = surroundings.tool_button(symbol, elem_id=f"{TAB_ID}_{name}", tooltip=tooltip)
@@ -80,7 +80,7 @@ def _fields(surroundings: Surroundings, models: tuple[ModelFolder, ...]) -> dict
             made["native"] = gr.Dropdown(
                 native_choices(models), label="Native size", value=None, elem_id=f"{TAB_ID}_native"
             )
-    _keep_out_of_ui_config(made["native"])
+    keep_out_of_ui_config(made["native"])
     with surroundings.row():
         put("frames", scale=4)
         put("fps", scale=4)
@@ -96,6 +96,8 @@ def _fields(surroundings: Surroundings, models: tuple[ModelFolder, ...]) -> dict
         with gr.Accordion(label, open=False, elem_id=f"{TAB_ID}_{label.lower()}"), surroundings.row():
             for name in group:
                 put(name)
+    if surroundings.presets_folder is not None:
+        made |= presets.panel(surroundings, surroundings.presets_folder)
     return made
 
 
@@ -146,10 +148,5 @@ def _results(surroundings: Surroundings) -> dict[str, Any]:
         for name in SENDS:
             made[f"pass_{name}"] = gr.Button(visible=HIDDEN, elem_id=f"{TAB_ID}_pass_to_{name}")
     for part in ("which", "chosen", "keys", "task"):
-        _keep_out_of_ui_config(made[part])
+        keep_out_of_ui_config(made[part])
     return made
-
-
-def _keep_out_of_ui_config(component: Any) -> None:
-    """The WebUI writes the first values that it sees to ui-config.json; another model has others."""
-    component.do_not_save_to_config = True

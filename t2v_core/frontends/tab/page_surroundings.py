@@ -61,6 +61,7 @@ class PageSurroundings:
         self.jobs = jobs
         self._files = files
         self._is_local = is_local
+        self.tips: dict[str, str] = {}
 
     @property
     def description(self) -> str:
@@ -71,6 +72,11 @@ class PageSurroundings:
     def at_start(self) -> Mapping[str, Any]:
         """Nothing is set here but what the fields' table and the model say."""
         return {}
+
+    @property
+    def presets_folder(self) -> Path | None:
+        """None: presets of one visitor would be everybody's."""
+        return None
 
     @property
     def most_shown(self) -> int:
@@ -133,8 +139,9 @@ class PageSurroundings:
             advanced.click(fn=None, **script("txt2video_page_advanced"), inputs=[], outputs=[])
 
     def tool_button(self, symbol: str, *, elem_id: str, tooltip: str, visible: bool = True) -> Any:
-        """A small button whose tooltip is read out as its name."""
-        return tool_button(symbol, elem_id=elem_id, tooltip=tooltip, visible=visible)
+        """A small button; gradio's have no tooltips, so the page's script sets them from `tips`."""
+        self.tips[elem_id] = tooltip
+        return tool_button(symbol, elem_id=elem_id, visible=visible)
 
     def body(self) -> AbstractContextManager[Any]:
         """A row that becomes a column where it's narrow."""

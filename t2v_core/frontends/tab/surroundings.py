@@ -73,6 +73,11 @@ class Surroundings(Protocol):
         ...
 
     @property
+    def presets_folder(self) -> Path | None:
+        """Where presets lie; None where there are none, as on a page for several people."""
+        ...
+
+    @property
     def most_shown(self) -> int:
         """How many clips of a run are shown; all are saved."""
         ...

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from modules import call_queue, infotext_utils, progress, shared, ui_components, ui_tempdir, ui_toprow, util
+from modules import call_queue, infotext_utils, paths, progress, shared, ui_components, ui_tempdir, ui_toprow, util
 from modules.launch_utils import git_tag
 
 from t2v_core.errors import OutputError
@@ -41,6 +41,11 @@ class WebUISurroundings:
     def at_start(self) -> Mapping[str, Any]:
         """As set in Settings."""
         return {name: settings.value(name) for name in settings.AT_START}
+
+    @property
+    def presets_folder(self) -> Path | None:
+        """In the WebUI's data folder."""
+        return Path(paths.data_path) / "txt2video" / "presets"
 
     @property
     def most_shown(self) -> int:
