@@ -199,11 +199,28 @@ function txt2video_page_advanced() {
     return [];
 }
 
+// What stands in the prompts is there again after the page was reloaded.
+function pageKeepPrompt(id) {
+    const area = document.querySelector(`#${id} textarea`);
+    const kept = localGet(`${id}_text`, "");
+    if (kept && !area.value) {
+        area.value = kept;
+        updateInput(area);
+    }
+    area.addEventListener("input", () => localSet(`${id}_text`, area.value));
+}
+
 function pageSetUp() {
+    for (const id of ["txt2video_prompt", "txt2video_neg_prompt"]) pageKeepPrompt(id);
+    // Buttons that hold one symbol say what they do to who rests on them and to who listens.
+    for (const [id, tip] of Object.entries(JSON.parse(document.querySelector("meta[name=txt2video-tips]")?.content || "{}"))) {
+        const button = document.getElementById(id);
+        button?.setAttribute("title", tip);
+        button?.setAttribute("aria-label", tip);
+    }
     pageSetView(localGet("txt2video_view", "simple") !== "full");
-    const again = document.getElementById("txt2video_restore_progress");
     const last = localGet("txt2video_last_task");
-    if (!localGet("txt2video_task_id") && last && again) {
+    if (!localGet("txt2video_task_id") && last) {
         // What the page showed when it was closed is shown again, if the server still knows it.
         fetch(`txt2video/progress?${new URLSearchParams({task: last})}`).then((response) => response.json()).then((state) => {
             if (state.state === "unknown") {
@@ -211,7 +228,7 @@ function pageSetUp() {
                 return;
             }
             localSet("txt2video_task_id", last);
-            again.click();
+            txt2videoRestoreSoon();
         }).catch(() => {});
     }
 }

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import hashlib
+import html
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,15 +43,15 @@ def routes(jobs: Jobs, files: Files) -> dict[str, Route]:
     }
 
 
-def head() -> str:
-    """The lines of the page's head that load the scripts and styles."""
-    lines = []
+def head(tips: Mapping[str, str]) -> str:
+    """The lines of the page's head that load the scripts and styles; `tips` are the tooltips by element's id."""
+    lines = [f'<meta name="txt2video-tips" content="{html.escape(json.dumps(tips))}">']
     for name, (_, kind) in ASSETS.items():
         content = asset(name).read_bytes()
         address = f"txt2video/assets/{name}?v={hashlib.sha256(content).hexdigest()[:8]}"
         is_script = kind == "text/javascript"
         lines.append(f'<script src="{address}"></script>' if is_script else f'<link rel="stylesheet" href="{address}">')
-    return "\n".join(['<meta name="viewport" content="width=device-width, initial-scale=1">', *lines])
+    return "\n".join(lines)
 
 
 def asset(name: str) -> Path:

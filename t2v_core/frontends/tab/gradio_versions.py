@@ -44,7 +44,7 @@ def file_url(path: str) -> str:
 
 def slider(**options: Any) -> Any:
     """A slider that also takes what is typed beyond its ends: the request's check says what is too much, and where."""
-    made = gr.Slider(**options)
+    made: Any = gr.Slider(**options)
     made.preprocess = _as_it_is  # since gradio 5 the server refuses it, with a traceback
     return made
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import os
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -20,33 +22,10 @@ from t2v_core.frontends.tab.page_surroundings import PageSurroundings, visitor
 from t2v_core.frontends.tab.shelf import Shelf
 from t2v_core.host import Host
 from t2v_core.jobs import Jobs
-from t2v_core.models.catalogue import find_model
 from t2v_core.rendering.renderer import Renderer
-from t2v_core.request import GenerationRequest
-from t2v_core.run import Run
-from t2v_core.video import Video
 
 SAVE_WITHIN = 60.0
 """Seconds that a running clip has for saving what it has when the server is stopped."""
-
-
-class NamedModelsOnly:
-    """A renderer for strangers: a request names a model that is offered, never a path on this machine."""
-
-    def __init__(self, host: Host) -> None:
-        from t2v_core.rendering.local import LocalRenderer
-
-        self._host = host
-        self._renderer = LocalRenderer(host)
-
-    def resolve(self, request: GenerationRequest) -> GenerationRequest:
-        """See `Renderer.resolve`."""
-        model = find_model(request.model, self._host.models_folders, paths=False)
-        return self._renderer.resolve(request.with_field("model", model.name))
-
-    def render(self, request: GenerationRequest, run: Run) -> Video:
-        """See `Renderer.render`."""
-        return self._renderer.render(request, run)
 
 
 @contextmanager
@@ -62,8 +41,7 @@ def serving(host: Host, *, listen: str, port: int, logins: Mapping[str, str], ro
         os.environ["GRADIO_TEMP_DIR"] = cache  # of gradio's own copies; others on this machine can't look into it
         is_local = is_loopback(listen) and not logins and not root_path
         surroundings = PageSurroundings(host, jobs=jobs, files=files, is_local=is_local)
-        renderer: functools.partial[Renderer] = functools.partial(NamedModelsOnly, host)
-        maker = Maker(surroundings, renderer)
+        maker = Maker(surroundings, lambda: _renderer(host))
         maker.shelf = Shelf(visitor)
         page = build(surroundings, maker)
         page.title = "txt2video"
@@ -72,15 +50,23 @@ def serving(host: Host, *, listen: str, port: int, logins: Mapping[str, str], ro
         )
         try:
             served, stop = gradio_versions.launch(
-                page, middleware=gate, head=head(), host=listen, port=port, root_path=root_path
+                page, middleware=gate, head=head(surroundings.tips), host=listen, port=port, root_path=root_path
             )
         except OSError as error:
             raise ServeError(
                 f"Nothing can be served at {listen}, port {port}: {error.strerror or 'the port is taken'}.",
                 remedy="Choose another one with --port.",
             ) from error
+        # A renderer is slow to import: the first run needn't wait for it, nor the page.
+        threading.Thread(target=importlib.import_module, args=("t2v_core.rendering.named",), daemon=True).start()
         try:
             yield served
         finally:
             jobs.close(SAVE_WITHIN)
             stop()
+
+
+def _renderer(host: Host) -> Renderer:
+    from t2v_core.rendering.named import NamedModelsRenderer
+
+    return NamedModelsRenderer(host)
