@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -98,9 +99,18 @@ class Run:
         """Tell one more listener from now on."""
         self._listeners.append(listener)
 
+    @contextlib.contextmanager
+    def heard_by(self, listener: Listener) -> Iterator[None]:
+        """Tell one more listener, until the end of the block."""
+        self._listeners.append(listener)
+        try:
+            yield
+        finally:
+            self._listeners.remove(listener)
+
     def report(self, event: Event) -> None:
         """Tell the listeners, in the order in which they came."""
-        for listener in self._listeners:
+        for listener in tuple(self._listeners):
             listener(event)
 
     def track(

@@ -8,6 +8,7 @@ import dataclasses
 import numpy as np
 
 from t2v_core.errors import Cancelled
+from t2v_core.rendering.forecast import Forecast
 from t2v_core.rendering.plan import AUTO, FULL_PRECISION
 from t2v_core.request import GenerationRequest, ModelDefaults
 from t2v_core.run import Preview, Run, Stage
@@ -29,6 +30,12 @@ class FakeRenderer:
         return dataclasses.replace(request, model=request.model or IDENTITY.name, precision=precision).resolve(
             self.defaults
         )
+
+    def forecast(self, request: GenerationRequest) -> Forecast:
+        """See `Renderer.forecast`; a second a step, and a megabyte a frame."""
+        resolved = self.resolve(request)
+        seconds, peak = float((resolved.steps or 1) * resolved.count), 10**6 * (resolved.frames or 1)
+        return Forecast("cpu", resolved.precision, weights=0, seconds=seconds, peak=peak)
 
     def session(self) -> contextlib.AbstractContextManager[None]:
         """See `Renderer.session`; nothing is needed."""

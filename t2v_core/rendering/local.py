@@ -13,11 +13,13 @@ import torch
 from t2v_core.errors import NonFiniteError, OutOfMemoryError
 from t2v_core.host import Host
 from t2v_core.models.catalogue import find_model
+from t2v_core.models.hashing import user_cache_folder
 from t2v_core.models.layouts import ModelFolder
 from t2v_core.models.loading import count_parameters
 from t2v_core.models.modelscope.checkpoint import Part
+from t2v_core.rendering.forecast import Forecast, Watch, Work, foretell, read, remember
 from t2v_core.rendering.local_model import LocalModel
-from t2v_core.rendering.plan import FULL_PRECISION, Plan, Rest, resolve_precision
+from t2v_core.rendering.plan import FULL_PRECISION, Plan, Rest, decode_chunk, memory_in_use, resolve_precision
 from t2v_core.rendering.story import levels_of, tell
 from t2v_core.request import GenerationRequest, problem
 from t2v_core.run import Notice, Run
@@ -33,15 +35,15 @@ class LocalRenderer:
     def __init__(self, host: Host, *, rest: Callable[[], Rest] = lambda: Rest.ON_DEVICE) -> None:
         self._host = host
         self._rest = rest
+        self._measurements = user_cache_folder() / "measurements.json"
         self._model: LocalModel | None = None
         self._examined: tuple[ModelFolder, int] | None = None
 
     def resolve(self, request: GenerationRequest) -> GenerationRequest:
         """See `Renderer.resolve`."""
         folder = find_model(request.model, self._host.models_folders)
-        if self._examined is None or self._examined[0] != folder:
-            self._examined = (folder, sum(count_parameters(folder, part) for part in Part))
-        precision = resolve_precision(request.precision, device=self._host.device(), parameters=self._examined[1])
+        parameters = self._parameters(folder)
+        precision = resolve_precision(request.precision, device=self._host.device(), parameters=parameters)
         # A folder that has no name among the models stays named by its path, so that it's found again.
         name = request.model if folder.folder == _as_folder(request.model) else folder.name
         resolved = dataclasses.replace(request, model=name, precision=precision).resolve(folder.config.defaults)
@@ -79,9 +81,40 @@ class LocalRenderer:
         elif rest is Rest.MAIN_MEMORY and self._model is not None:
             self._model.move_to("cpu")
 
+    def forecast(self, request: GenerationRequest) -> Forecast:
+        """See `Renderer.forecast`."""
+        resolved = self.resolve(request)
+        folder = find_model(resolved.model, self._host.models_folders)
+        plan = Plan(device=self._host.device(), precision=resolved.precision)
+        weights = plan.dtype.itemsize * self._parameters(folder)
+        loaded = self._model is not None and self._model.serves(folder, plan)
+        told = foretell(self._work(resolved, folder), read(self._measurements), loaded=loaded)
+        measures = [f"frames decoded {decode_chunk(_pixels(resolved), device=plan.device)} at a time"]
+        if resolved.split_guidance:
+            measures.append("guidance split")
+        forecast = Forecast(plan.device, plan.precision, weights, measures=tuple(measures))
+        if told is None:
+            return forecast
+        seconds, beside = told
+        return dataclasses.replace(forecast, seconds=seconds * resolved.count, peak=weights + beside)
+
+    def _work(self, request: GenerationRequest, folder: ModelFolder) -> Work:
+        cells = _pixels(request) // folder.config.vae.downsampling**2 * (request.frames or 1)
+        guided = 1 if request.cfg_scale == 1 else 2
+        return Work(folder.name, self._host.device(), request.precision, cells, guided * (request.steps or 1))
+
+    def _parameters(self, folder: ModelFolder) -> int:
+        if self._examined is None or self._examined[0] != folder:
+            self._examined = (folder, sum(count_parameters(folder, part) for part in Part))
+        return self._examined[1]
+
     def _render(self, request: GenerationRequest, run: Run) -> Video:
+        watch = Watch(memory_in_use(self._host.device()))
+        before = self._model.weights if self._model is not None else 0
         try:
-            return tell(request, self._model_for(request, run), run)
+            with run.heard_by(watch):
+                model = self._model_for(request, run)
+                video = tell(request, model, run)
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
@@ -90,6 +123,10 @@ class LocalRenderer:
                 f"{request.width}×{request.height} with {request.frames} frames doesn't fit into memory.",
                 remedy="Lower the size or the number of frames, switch Split guidance on, or choose Precision bf16.",
             ) from error
+        if not video.partial:
+            work = self._work(request, find_model(request.model, self._host.models_folders))
+            remember(self._measurements, watch.measurement(work, weights=max(0, model.weights - before)))
+        return video
 
     def _model_for(self, request: GenerationRequest, run: Run) -> LocalModel:
         plan = Plan(device=self._host.device(), precision=request.precision)
@@ -99,6 +136,10 @@ class LocalRenderer:
             self._model = LocalModel(folder, plan, run)
         self._model.move_to(plan.device)
         return self._model
+
+
+def _pixels(request: GenerationRequest) -> int:
+    return (request.width or 0) * (request.height or 0)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

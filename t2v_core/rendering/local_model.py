@@ -42,6 +42,12 @@ class LocalModel:
         """Whether this model is the one wanted."""
         return (self._folder, self._plan) == (folder, plan)
 
+    @property
+    def weights(self) -> int:
+        """Bytes of the weights that are loaded."""
+        tensors = [tensor for part in self._parts.values() for tensor in part.state_dict().values()]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
     def move_to(self, device: str) -> None:
         """Move the parts that are loaded."""
         for part in self._parts.values():

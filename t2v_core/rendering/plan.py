@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -69,3 +70,16 @@ def free_memory() -> int:
     import psutil
 
     return psutil.virtual_memory().available
+
+
+def memory_in_use(device: str) -> Callable[[], int]:
+    """What tells how many bytes this process uses of a GPU's memory at most, or now of main memory."""
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(device)
+        return lambda: torch.cuda.max_memory_allocated(device)
+    import psutil
+
+    process = psutil.Process()
+    return lambda: process.memory_info().rss

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from t2v_core.rendering.forecast import Forecast
 from t2v_core.request import GenerationRequest
 from t2v_core.run import Run
 from t2v_core.video import Video
@@ -20,6 +21,14 @@ class Renderer(Protocol):
             ModelNotFoundError: no such model.
             WeightsError: the model's files are not what they should be.
             RequestError: this model can't make what is asked.
+        """
+        ...
+
+    def forecast(self, request: GenerationRequest) -> Forecast:
+        """What a request will take, before any work.
+
+        Raises:
+            Txt2VideoError: as `resolve`.
         """
         ...
 

@@ -18,7 +18,7 @@ from t2v_core.rendering.local import LocalRenderer
 from t2v_core.rendering.local_model import LocalModel
 from t2v_core.rendering.plan import Plan, Rest, resolve_precision
 from t2v_core.request import GenerationRequest, ModelDefaults
-from t2v_core.run import Notice, Progress, Run, Stage
+from t2v_core.run import Notice, Preview, Progress, Run, Stage
 
 CONFIG = dataclasses.replace(
     TINY,
@@ -225,3 +225,24 @@ def test_where_the_model_waits_between_runs_decides_what_is_loaded_again(host, s
             frames.append(render(renderer, run=Run(listen)).frames)
     assert bool(loads) is loads_again
     assert np.array_equal(*frames)
+
+
+def test_a_forecast_knows_the_weights_before_a_run_and_time_and_memory_after_one(host, states, renderer):
+    put(host, states)
+    before = renderer.forecast(REQUEST)
+    assert (before.seconds, before.peak, before.device, before.precision) == (None, None, "cpu", "fp32")
+    assert before.weights == 4 * sum(tensor.numel() for state in states.values() for tensor in state.values())
+    render(renderer)
+    after = renderer.forecast(REQUEST.with_field("count", 3))
+    assert after.seconds > 0
+    assert after.peak >= after.weights == before.weights
+    assert renderer.forecast(REQUEST.with_field("frames", 30)).seconds > after.seconds
+    assert renderer.forecast(REQUEST.with_field("precision", "bf16")).seconds is None
+
+
+def test_a_partial_clip_is_not_measured(host, states, renderer):
+    put(host, states)
+    run = Run()
+    run.listen(lambda event: run.interrupt() if isinstance(event, Preview) else None)
+    assert render(renderer, run=run).partial
+    assert renderer.forecast(REQUEST).seconds is None

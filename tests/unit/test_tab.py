@@ -18,6 +18,7 @@ from t2v_core.frontends.tab.shelf import Shelf
 from t2v_core.media.naming import Placement
 from t2v_core.media.reading import read_frames
 from t2v_core.rendering.fake import FakeRenderer
+from t2v_core.rendering.forecast import Forecast
 from t2v_core.request import FIELDS, GenerationRequest, ModelDefaults
 from t2v_core.run import Run
 
@@ -330,3 +331,11 @@ def test_a_button_that_fails_says_so_in_the_page_and_changes_nothing():
         unchanged, message = guarded(fail, outputs=1)()
         assert "value" not in unchanged
         assert words in message
+
+
+def test_the_line_under_generate_says_what_the_values_will_take(maker):
+    assert "About 5 s and 3 MB" in maker.forecast(shown_values(steps=5, frames=3))
+    assert "About 4 min" in maker.forecast(shown_values(steps=60, count=4))
+    assert maker.forecast(shown_values(steps=0)) == ""
+    untold = Forecast("cuda", "fp16", weights=3_600_000_000)
+    assert "Weights: 3.6 GB (fp16 on cuda)" in pages.forecast(untold)

@@ -20,6 +20,9 @@ logger = logging.getLogger(__name__)
 RESULTS = ("player", "keys", "recipe", "messages")
 """The components of a run's results, in the order of `Maker.generate`; messages are the last of every handler."""
 
+WEIGHTY = ("model", "steps", "cfg_scale", "width", "height", "frames", "count", "precision", "split_guidance")
+"""The fields on which a run's time and memory depend."""
+
 Parts = Mapping[str, Any]
 
 
@@ -159,3 +162,15 @@ def _connect_recipes(tab: Tab, *, prompts: PromptRow, parts: Parts) -> None:
         outputs=[*everything, parts["messages"]],
         show_progress=False,
     ).then(fn=None, **script("txt2video_filled"), inputs=[], outputs=[])
+
+
+def keep_forecast(page: Any, maker: Maker, *, fields: Mapping[str, Any], line: Any) -> None:
+    """Say what the values will take, from when the page opens on, and again whenever one of them changes."""
+
+    def forecast(*values: Any) -> str:
+        return maker.forecast(dict(zip(fields, values, strict=True)))
+
+    event: dict[str, Any] = {"fn": forecast, "inputs": list(fields.values()), "outputs": [line], "show_progress": False}
+    page.load(**event)
+    for name in WEIGHTY:
+        fields[name].change(**event)

@@ -46,6 +46,7 @@ def build(surroundings: Surroundings, maker: Maker) -> gr.Blocks:
         fields |= {"prompt": prompts.prompt, "negative_prompt": prompts.negative_prompt}
         fields = {name: fields[name] for name in FIELDS}
         surroundings.connect(events.connect(surroundings, maker, prompts=prompts, fields=fields, parts=parts))
+        events.keep_forecast(page, maker, fields=fields, line=parts["forecast"])
         first_run.connect(page, surroundings, parts=first, model=fields["model"])
     return page
 
@@ -111,7 +112,7 @@ def _groups(*, exclude: set[str]) -> list[tuple[str, list[str]]]:
 
 
 def _results(surroundings: Surroundings) -> dict[str, Any]:
-    made: dict[str, Any] = {}
+    made: dict[str, Any] = {"forecast": gr.HTML("", elem_id=f"{TAB_ID}_forecast")}
     with gr.Column(variant="panel", elem_id=f"{TAB_ID}_results_panel"):
         with gr.Group(elem_id=f"{TAB_ID}_gallery_container"):
             made["player"] = gr.HTML("", elem_id=f"{TAB_ID}_gallery")

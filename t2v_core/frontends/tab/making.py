@@ -69,6 +69,13 @@ class Maker:
         shown = clips[-self._surroundings.most_shown :]
         return self.show(shown), json.dumps([clip.key for clip in clips]), pages.recipe(shown[0].infotext), said
 
+    def forecast(self, values: Mapping[str, Any]) -> str:
+        """A line on what these values will take; empty for values that are wrong, which Generate will say."""
+        try:
+            return pages.forecast(self._renderer().forecast(request_of(values)))
+        except Txt2VideoError:
+            return ""
+
     def show(self, clips: Sequence[Clip]) -> str:
         """The player of some clips."""
         return pages.player(

@@ -1,0 +1,129 @@
+"""What a run will take, from what runs on this machine have taken: time by stage, and memory beside the weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import math
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from t2v_core.run import Event, Progress, Stage
+
+logger = logging.getLogger(__name__)
+
+KEPT = 200
+"""How many measurements are remembered, the newest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one clip asks of the machine.
+
+    `cells` are latent cells (frames × height × width), `passes` network passes (steps, twice with guidance).
+    """
+
+    model: str
+    device: str
+    precision: str
+    cells: int
+    passes: int
+
+    def compares_with(self, other: Work) -> bool:
+        """Whether one's figures say something about the other."""
+        return (self.model, self.device, self.precision) == (other.model, other.device, other.precision)
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What a whole clip took, in seconds, and how many bytes it needed at the peak beside the model's weights."""
+
+    work: Work
+    loading: float
+    sampling: float
+    decoding: float
+    peak: int
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a request will take; `seconds` and `peak` are None until a clip of this model was measured here.
+
+    `weights` and `peak` are bytes; `measures` say how the run will save memory.
+    """
+
+    device: str
+    precision: str
+    weights: int
+    seconds: float | None = None
+    peak: int | None = None
+    measures: tuple[str, ...] = ()
+
+
+def foretell(work: Work, known: Iterable[Measurement], *, loaded: bool) -> tuple[float, int] | None:
+    """Seconds and bytes beside the weights of one clip, by the comparable measurement that is nearest in size.
+
+    Sampling takes its time per pass and cell, decoding per cell; memory grows with the cells.
+    """
+    comparable = [measured for measured in known if measured.work.compares_with(work)]
+    if not comparable:
+        return None
+    nearest = min(reversed(comparable), key=lambda measured: abs(math.log(measured.work.cells / work.cells)))
+    growth = work.cells / nearest.work.cells
+    sampling = nearest.sampling * growth * work.passes / nearest.work.passes
+    loading = 0.0 if loaded else max(measured.loading for measured in comparable)
+    return loading + sampling + nearest.decoding * growth, round(nearest.peak * growth)
+
+
+class Watch:
+    """A listener that measures a clip while it is made; `memory` tells how many bytes are in use now."""
+
+    def __init__(self, memory: Callable[[], int]) -> None:
+        self._memory = memory
+        self._at_start = self._most = memory()
+        self._stage: Stage | None = None
+        self._since = 0.0
+        self._seconds: dict[Stage, float] = {}
+
+    def __call__(self, event: Event) -> None:
+        """See how far the run is."""
+        if not isinstance(event, Progress):
+            return
+        now = time.perf_counter()
+        if event.stage is self._stage:
+            self._seconds[event.stage] = self._seconds.get(event.stage, 0.0) + now - self._since
+        self._stage, self._since = event.stage, now
+        self._most = max(self._most, self._memory())
+
+    def measurement(self, work: Work, *, weights: int) -> Measurement:
+        """What was seen; `weights` are the bytes that were loaded since the watch began."""
+        loading, sampling, decoding = (
+            self._seconds.get(stage, 0.0) for stage in (Stage.LOADING, Stage.SAMPLING, Stage.DECODING)
+        )
+        return Measurement(work, loading, sampling, decoding, max(0, self._most - self._at_start - weights))
+
+
+def read(path: Path) -> list[Measurement]:
+    """The measurements of a file, oldest first; none if it isn't there or isn't ours."""
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        return [Measurement(**{**row, "work": Work(**row["work"])}) for row in rows]
+    except (OSError, ValueError, TypeError, KeyError):
+        return []
+
+
+def remember(path: Path, measurement: Measurement) -> None:
+    """Add a measurement to a file, which is replaced as a whole; not being able to is no error."""
+    rows: Sequence[Measurement] = [*read(path), measurement][-KEPT:]
+    draft = path.with_name(f".{secrets.token_hex(4)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(json.dumps([dataclasses.asdict(row) for row in rows]), encoding="utf-8")
+        os.replace(draft, path)
+    except OSError as error:
+        logger.info("the measurement isn't remembered: %s", error)
