@@ -12,9 +12,11 @@ from model_layouts import TINY, random_states, write_original
 from t2v_core.errors import Cancelled
 from t2v_core.models.catalogue import find_model
 from t2v_core.models.modelscope.checkpoint import Part
+from t2v_core.models.modelscope.config import ModelConfig
 from t2v_core.models.modelscope.text_encoder import TextEncoder
 from t2v_core.models.modelscope.unet import UNet3D
 from t2v_core.models.modelscope.vae import Autoencoder
+from t2v_core.rendering import interruptible as interruptible_module
 from t2v_core.rendering import local_model
 from t2v_core.rendering.interruptible import Stopped, interruptible
 from t2v_core.rendering.local_model import LocalModel
@@ -23,6 +25,12 @@ from t2v_core.rendering.story import tell
 from t2v_core.rendering.upcast import widen_on_use
 from t2v_core.request import GenerationRequest, ModelDefaults
 from t2v_core.run import Preview, Progress, Run, Stage
+
+
+@pytest.fixture(autouse=True)
+def looks_before_small_blocks(monkeypatch):
+    monkeypatch.setattr(interruptible_module, "LEAST_WEIGHTS", 1)
+
 
 PARTS = {
     Part.TEXT: (TextEncoder, TINY.text, lambda net: net(torch.arange(77)[None])),
@@ -118,6 +126,19 @@ def test_weights_that_are_widened_for_use_are_narrow_again_after_a_stop():
             assert {weight.dtype for weight in network.parameters()} == {torch.bfloat16}
         with interruptible(network, Counted(10**6)):
             assert torch.equal(call(network), whole)
+
+
+def test_only_blocks_that_take_long_are_looked_at(monkeypatch):
+    monkeypatch.setattr(interruptible_module, "LEAST_WEIGHTS", 50_000)
+    network = build(Part.UNET)
+    few = Counted(10**6)
+    with torch.inference_mode(), interruptible(network, few):
+        PARTS[Part.UNET][2](network)
+    assert 0 < few.asked < 20
+    with torch.device("meta"):
+        published = UNet3D(ModelConfig().unet)
+    with interruptible(published, few):
+        assert sum(len(module._forward_pre_hooks) for module in published.modules()) > 400
 
 
 # --- a whole clip ---------------------------------------------------------------------------------------------------
