@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import html
 import json
 from pathlib import Path
@@ -9,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from t2v_core.errors import OutputError, RequestError, UnreadableFileError
-from t2v_core.frontends.tab import pages, presets, recipes
+from t2v_core.frontends.tab import layout, pages, presets, recipes
 from t2v_core.frontends.tab.clip_actions import WHICH_FRAME, ClipActions
 from t2v_core.frontends.tab.components import component_of, request_of
 from t2v_core.frontends.tab.guarding import guarded
 from t2v_core.frontends.tab.making import FAILED, Maker
 from t2v_core.frontends.tab.shelf import Shelf
+from t2v_core.frontends.tab.surroundings import PromptRow
 from t2v_core.media.naming import Placement
 from t2v_core.media.reading import read_frames
 from t2v_core.rendering.fake import FakeRenderer
@@ -339,3 +341,37 @@ def test_the_line_under_generate_says_what_the_values_will_take(maker):
     assert maker.forecast(shown_values(steps=0)) == ""
     untold = Forecast("cuda", "fp16", weights=3_600_000_000)
     assert "Weights: 3.6 GB (fp16 on cuda)" in pages.forecast(untold)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # gradio leaves its event loop open
+def test_every_field_has_its_own_component_in_the_whole_tab(surroundings, maker, tmp_path, monkeypatch):
+    import gradio as gr
+
+    connected = []
+    surroundings.presets_folder = tmp_path
+    surroundings.prompt_row = lambda: PromptRow(
+        prompt=component_of("prompt", ""),
+        negative_prompt=component_of("negative_prompt", ""),
+        generate=gr.Button(),
+        paste=gr.Button(),
+    )
+    surroundings.tool_button = lambda symbol, **options: gr.Button(symbol, elem_id=options["elem_id"])
+    surroundings.body = surroundings.row = gr.Row
+    surroundings.job = lambda make, failed: lambda *values: make(Run(), *values[1:])
+    surroundings.connect = connected.append
+    page = layout.build(surroundings, maker)
+    fields = connected[0].fields
+    assert list(fields) == list(FIELDS)
+    assert {name: component.elem_id for name, component in fields.items()} == {
+        name: f"txt2video_{name}" for name in FIELDS
+    }
+    assert {name: component.label for name, component in fields.items()} == {
+        name: field.spec.label for name, field in FIELDS.items()
+    }
+    ids = [block.elem_id for block in page.blocks.values() if getattr(block, "elem_id", None)]
+    assert len(ids) == len(set(ids))
+    labels = [block.label for block in page.blocks.values() if getattr(block, "label", None) and block.visible is True]
+    assert len(labels) == len(set(labels)), "the WebUI keeps defaults by label"
+    del page, fields
+    connected.clear()
+    gc.collect()

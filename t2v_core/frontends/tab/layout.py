@@ -98,7 +98,9 @@ def _fields(surroundings: Surroundings, models: tuple[ModelFolder, ...]) -> dict
             for name in group:
                 put(name)
     if surroundings.presets_folder is not None:
-        made |= presets.panel(surroundings, surroundings.presets_folder)
+        more = presets.panel(surroundings, surroundings.presets_folder)
+        assert not made.keys() & more.keys()
+        made |= more
     return made
 
 

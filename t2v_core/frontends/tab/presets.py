@@ -97,8 +97,8 @@ def panel(surroundings: Surroundings, folder: Path) -> dict[str, Any]:
     """The field with the names and its three buttons."""
     made: dict[str, Any] = {}
     with surroundings.row():
-        made["preset"] = gr.Dropdown(
-            names(folder), value=None, allow_custom_value=True, label="Preset", scale=4, elem_id=f"{TAB_ID}_preset"
+        made["preset_name"] = gr.Dropdown(
+            names(folder), value=None, allow_custom_value=True, label="Preset", scale=4, elem_id=f"{TAB_ID}_preset_name"
         )
         for part, symbol, tooltip in (
             ("load_preset", "\u2705", "Fill the fields with this preset"),
@@ -106,13 +106,13 @@ def panel(surroundings: Surroundings, folder: Path) -> dict[str, Any]:
             ("delete_preset", "\U0001f5d1\ufe0f", "Delete this preset"),
         ):
             made[part] = surroundings.tool_button(symbol, elem_id=f"{TAB_ID}_{part}", tooltip=tooltip)
-    keep_out_of_ui_config(made["preset"])
+    keep_out_of_ui_config(made["preset_name"])
     return made
 
 
 def connect(folder: Path, *, fields: Mapping[str, Any], parts: Mapping[str, Any]) -> None:
     """Give the panel's buttons their functions."""
-    preset, messages = parts["preset"], parts["messages"]
+    preset, messages = parts["preset_name"], parts["messages"]
 
     def on_save(name: str, *values: Any) -> list[Any]:
         saved = save(folder, name or "", dict(zip(fields, values, strict=True)))
