@@ -170,8 +170,8 @@ def _is_foreign(scope: Scope, headers: Mapping[str, str]) -> bool:
     origin = headers.get("origin", "")
     if scope["method"] in _SAFE or not origin:
         return False
-    here = {headers.get("host", ""), headers.get("x-forwarded-host", "")}
-    return urlsplit(origin).netloc not in here
+    here = {headers.get("host"), headers.get("x-forwarded-host")}
+    return (urlsplit(origin).netloc or None) not in here - {None}
 
 
 def _is_from_here(scope: Scope) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from t2v_core.fields import Field, parse
-from t2v_core.frontends.tab.gradio_versions import slider
+from t2v_core.frontends.tab.gradio_versions import dropdown, slider
 from t2v_core.frontends.tab.surroundings import TAB_ID
 from t2v_core.request import FIELDS, GenerationRequest
 from t2v_core.service import CHOICES
@@ -24,7 +24,7 @@ def component_of(name: str, value: Any, *, choices: Sequence[str] = (), scale: i
     common: dict[str, Any] = {"label": spec.label, "elem_id": f"{TAB_ID}_{name}", "value": value}
     choices = choices or CHOICES.get(name, ())
     if choices:
-        return gr.Dropdown(choices=list(choices), scale=scale, **common)
+        return dropdown(choices, scale=scale, **common)
     if field.kind is bool:
         return gr.Checkbox(**common)
     if field.kind is str:
