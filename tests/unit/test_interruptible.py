@@ -111,16 +111,17 @@ def test_no_part_of_the_work_between_two_looks_is_large(part):
     assert max(*work, since[0]) / total < 0.4
 
 
-def test_weights_that_are_widened_for_use_are_narrow_again_after_a_stop():
-    network, call = build(Part.UNET, torch.bfloat16), PARTS[Part.UNET][2]
-    with interruptible(network, Counted(9)):  # these hooks come before those of the widening, and all later ones after
+@pytest.mark.parametrize("part", [Part.TEXT, Part.UNET], ids=str)
+def test_weights_that_are_widened_for_use_are_narrow_again_after_a_stop(part):
+    network, call = build(part, torch.bfloat16), PARTS[part][2]
+    with interruptible(network, Counted(5)):  # these hooks come before those of the widening, and all later ones after
         widen_on_use(network, torch.float32)
         with torch.inference_mode(), pytest.raises(Stopped):
             call(network)
     assert {weight.dtype for weight in network.parameters()} == {torch.bfloat16}
     with torch.inference_mode():
         whole = call(network)
-        for look in (5, 17):
+        for look in range(1, 8):
             with pytest.raises(Stopped), interruptible(network, Counted(look)):
                 call(network)
             assert {weight.dtype for weight in network.parameters()} == {torch.bfloat16}
