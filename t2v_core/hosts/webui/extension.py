@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from pathlib import Path
 from typing import Any
 
 from modules import paths, script_callbacks
 
+import t2v_core
 from t2v_core.frontends.tab.layout import build
 from t2v_core.frontends.tab.making import Maker
 from t2v_core.frontends.tab.surroundings import TAB_ID
@@ -17,10 +20,13 @@ from t2v_core.hosts.webui.surroundings import WebUISurroundings
 from t2v_core.models import first_start
 from t2v_core.rendering.renderer import Renderer
 
+logger = logging.getLogger(__name__)
+
 
 def register() -> None:
     """Answer the WebUI's callbacks; to be called from the extension's script, which the WebUI runs at each reload."""
     png_info = PngInfo()
+    _say_if_outdated()
 
     def on_ui_tabs() -> list[tuple[Any, str, str]]:
         host = WebUIHost()
@@ -31,6 +37,16 @@ def register() -> None:
     script_callbacks.on_ui_settings(settings.register)
     script_callbacks.on_after_component(png_info.see)
     script_callbacks.on_ui_tabs(on_ui_tabs)
+
+
+def _say_if_outdated() -> None:
+    """After an update, "Reload UI" runs the new script with the old package, which Python keeps until a restart."""
+    source = Path(t2v_core.__file__).read_text(encoding="utf-8")
+    on_disk = re.search(r'__version__ = "(.+)"', source)
+    if on_disk and on_disk[1] != t2v_core.__version__:
+        logger.warning(
+            "txt2video %s is installed, but %s is still running: restart the WebUI.", on_disk[1], t2v_core.__version__
+        )
 
 
 def _renderer(host: WebUIHost) -> Renderer:
