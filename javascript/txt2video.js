@@ -72,12 +72,16 @@ function txt2video_filled() {
     return [];
 }
 
-// The WebUI calls these two by name for every tab that recipes can be sent to.
+// The WebUI calls these three by name: for every tab that recipes can be sent to, and when styles go into its prompts.
 function recalculate_prompts_txt2video(...values) {
     for (const button of ["token_button", "negative_token_button"]) {
         update_token_counter(`${TXT2VIDEO}_${button}`);
     }
     return values;
+}
+
+function update_txt2video_tokens(...values) {
+    return recalculate_prompts_txt2video(...values);
 }
 
 function switch_to_txt2video(...values) {

@@ -1,0 +1,88 @@
+"""The stand-in for the WebUI as a server, on the gradio of one of the WebUIs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import socket
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import chromium
+import environments
+
+SERVER = environments.ROOT / "tests" / "webui" / "stand_in" / "serve.py"
+HARMLESS = re.compile(r"site-packages/(?:starlette|fastapi|gradio/routes)|\[DEP0")
+"""Warnings that the old servers give by themselves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running stand-in."""
+
+    url: str
+    data: Path
+    log: Path
+
+    @property
+    def outputs(self) -> Path:
+        return self.data / "outputs" / "txt2video-videos"
+
+    def look(self) -> dict[str, Any]:
+        """What the server's inside says."""
+        with urllib.request.urlopen(f"{self.url}test/look", timeout=10) as reply:
+            return json.load(reply)
+
+    def set_options(self, **options: Any) -> None:
+        """Change settings."""
+        data = json.dumps(options).encode()
+        urllib.request.urlopen(urllib.request.Request(f"{self.url}test/options", data=data), timeout=10).close()
+
+    def file(self, name: str) -> Path:
+        """The clip of a name, wherever in the outputs folder."""
+        (found,) = self.outputs.rglob(name)
+        return found
+
+    def complaints(self) -> list[str]:
+        """Warnings and tracebacks on the server's console."""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        marks = ("Warning:", "Traceback (most", "*** ", "ERROR")
+        return [line for line in lines if any(mark in line for mark in marks) and not HARMLESS.search(line)]
+
+
+@contextlib.contextmanager
+def serving(host: str, folder: Path) -> Iterator[Server]:
+    """A stand-in on the gradio of a WebUI."""
+    python = environments.python_of(host)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    cwd, log = folder / "cwd", folder / "console.txt"
+    cwd.mkdir(parents=True)
+    environment = {**os.environ, "STAND_IN_DATA": str(folder / "data"), "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
+    environment |= {"no_proxy": "127.0.0.1,localhost", "PYTHONDONTWRITEBYTECODE": "1"}
+    for name in ("PYTHONPATH", "PYTHONWARNINGS", "VIRTUAL_ENV"):
+        environment.pop(name, None)
+    with log.open("w") as console:
+        process = subprocess.Popen(
+            [python, "-W", "default", SERVER, "--port", str(port)],
+            cwd=cwd, env=environment, stdin=subprocess.PIPE, stdout=console, stderr=console,
+        )  # fmt: skip
+    try:
+        server = Server(f"http://127.0.0.1:{port}/", folder / "data", log)
+
+        def ready() -> bool:
+            assert process.poll() is None, log.read_text()
+            return "Serving on gradio" in log.read_text()
+
+        chromium.until(ready, what="the stand-in serves", patience=120)
+        yield server
+    finally:
+        process.kill()
+        process.communicate()

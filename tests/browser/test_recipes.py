@@ -1,0 +1,93 @@
+"""A clip is its own recipe: wherever it is dropped, every field of the tab fills."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from chromium import Page
+from servers import Server
+
+from t2v_core.media.reading import read_metadata
+from t2v_core.request import FIELDS
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
+
+ASKED: dict[str, Any] = {
+    "prompt": 'a "red" ball, moving: left\non a (black:1.2) background',
+    "negative_prompt": "Steps: 3, blurry",
+    "steps": 7,
+    "sampler": "DDIM",
+    "schedule": "Karras",
+    "cfg_scale": 5.5,
+    "guidance_rescale": 0.35,
+    "eta": 0.4,
+    "seed": 4294967295,
+    "width": 72,
+    "height": 56,
+    "frames": 5,
+    "fps": 11,
+    "precision": "fp32",
+    "split_guidance": True,
+}
+"""A value for each field that a recipe holds, other than the one that the page opens with."""
+
+
+def test_every_field_of_the_table_is_tried():
+    recorded = {name for name, field in FIELDS.items() if field.spec.infotext}
+    assert set(ASKED) == recorded | {"prompt", "negative_prompt"}
+
+
+def differing(page: Page) -> dict[str, tuple[Any, Any]]:
+    """The fields that show something else than was asked."""
+    shown = {name: page.read(name) for name in ASKED}
+    return {name: (shown[name], value) for name, value in ASKED.items() if shown[name] != value}
+
+
+@pytest.fixture
+def clip(page: Page, server: Server) -> Path:
+    """A clip made with all of `ASKED`, on a page that has been opened again since."""
+    server.set_options(save_txt=True)
+    kept = server.data / "recipe"
+    if not kept.exists():
+        (name,) = page.generate(**ASKED)
+        kept.write_text(str(server.file(name)))
+        page.open()
+    server.set_options(save_txt=False)
+    assert set(differing(page)) == set(ASKED), "a value of the test is the default"
+    return Path(kept.read_text())
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".txt"])
+def test_a_file_dropped_on_the_prompt_fills_every_field(page: Page, clip: Path, suffix: str):
+    page.drop_recipe(clip.with_suffix(suffix))
+    assert differing(page) == {}
+
+
+def test_the_arrow_reads_a_recipe_from_the_prompt(page: Page, clip: Path):
+    page.ask(prompt=read_metadata(clip))
+    page.js("document.querySelector('#tab_txt2video #paste').click()")
+    page.wait("!t.input('prompt').value.includes('Sampler:')")
+    page.wait_until_filled()
+    assert differing(page) == {}
+
+
+def test_png_info_reads_a_clip_and_sends_it(page: Page, clip: Path):
+    page.ask(prompt="nothing yet")
+    page.show("PNG Info")
+    page.drop(clip, "#pnginfo_image")
+    page.wait("document.querySelector('#tab_pnginfo').innerText.includes('Steps: 7')")
+    page.js("document.getElementById('txt2video_tab').click()")
+    page.wait_until_filled()
+    assert differing(page) == {}
+    page.wait("t.find('generate').offsetParent")
+
+
+def test_a_file_without_a_recipe_changes_nothing_and_says_so(page: Page, tmp_path: Path):
+    other = tmp_path / "notes.txt"
+    other.write_bytes(b"")
+    page.ask(prompt="nothing yet")
+    page.drop(other, "#txt2video_prompt textarea")
+    page.wait("t.find('html_log').querySelector('.txt2video-problem')")
+    assert page.read("prompt") == "nothing yet"

@@ -1,0 +1,101 @@
+"""Runs that are stopped, lost sight of, or have to wait."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from chromium import Page, until
+from servers import Server
+
+from t2v_core.media.reading import read_frames
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
+
+PROMPT = "a green square moving right on a black background"
+LONG = 400
+"""Steps that nobody waits for."""
+
+
+@pytest.fixture
+def at_once(server: Server) -> Iterator[None]:
+    """Interrupt stops at once, also in a run of several clips."""
+    server.set_options(interrupt_after_current=False)
+    yield
+    server.set_options(interrupt_after_current=True)
+
+
+def begin(page: Page, **fields: object) -> None:
+    """Start a run and wait until it is sampling."""
+    page.ask(prompt=PROMPT, **fields)
+    page.press("generate")
+    page.wait("document.querySelector('#tab_txt2video .progressDiv')?.textContent.includes('Sampling')")
+
+
+def test_interrupt_keeps_what_is_there_and_the_next_run_works(page: Page, server: Server, at_once: None):
+    begin(page, steps=LONG, count=3)
+    page.press("interrupt")
+    page.wait("t.clips().length === 1")
+    page.wait_until_idle()
+    assert "stopped early" in page.value("t.captions()[0]")
+    (name,) = page.captions()
+    assert len(read_frames(server.file(name))) > 1
+    page.wait("t.clips()[0].readyState >= 2")
+    (after,) = page.generate(steps=2, count=1)
+    assert after != name
+    assert "stopped early" not in page.value("t.captions()[0]")
+
+
+def test_interrupt_may_let_the_clip_be_finished(page: Page):
+    begin(page, steps=40, count=3)
+    page.press("interrupt")
+    page.wait("t.clips().length === 1")
+    page.wait_until_idle()
+    assert "stopped early" not in page.value("t.captions()[0]")
+
+
+def test_skip_goes_on_with_the_next_clip(page: Page, server: Server):
+    begin(page, steps=LONG, count=2)
+    made = len(list(server.outputs.rglob("*.mp4")))
+    page.press("skip")
+    until(lambda: len(list(server.outputs.rglob("*.mp4"))) == made + 1, what="the first clip is saved")
+    until(lambda: server.look()["state"]["job_count"] == 2, what="the second clip runs")
+    page.press("skip")
+    page.wait("t.clips().length === 2")
+    page.wait_until_idle()
+    assert all("stopped early" in caption for caption in page.value("t.captions()"))
+    assert page.generate(steps=2, count=1)
+
+
+def test_a_reloaded_page_shows_the_run_and_then_its_clip(page: Page):
+    begin(page, steps=LONG, count=1)
+    page.open(forget=False)
+    page.wait("document.querySelector('#tab_txt2video .progressDiv')?.textContent.includes('Sampling')")
+    page.wait("t.find('interrupt').style.display === 'block'")
+    page.press("interrupt")
+    page.wait("t.clips().length === 1")
+    page.wait_until_idle()
+    assert page.wait("t.clips()[0].readyState >= 2 && t.clips()[0].videoWidth") == 64
+    page.open(forget=False)
+    page.wait_until_idle()
+
+
+def test_two_pages_wait_for_each_other(page: Page):
+    first = page.chrome.current_window_handle
+    begin(page, steps=150, count=1, seed=11)
+    page.chrome.switch_to.new_window("tab")
+    try:
+        second = Page(page.chrome, page.url)
+        second.open()
+        second.ask(prompt=PROMPT, steps=2, count=1, seed=22)
+        second.press("generate")
+        second.wait("document.querySelector('#tab_txt2video .progressDiv')?.textContent.includes('queue')")
+        second.wait("t.clips().length === 1")
+        second.wait_until_idle()
+        assert "Seed: 22" in second.text("html_info")
+        assert not second.errors()
+    finally:
+        page.chrome.close()
+        page.chrome.switch_to.window(first)
+    page.wait("t.clips().length === 1")
+    assert "Seed: 11" in page.text("html_info")

@@ -1,0 +1,51 @@
+"""What the WebUIs change in gradio: tooltips, the classes of components, and the callback after each."""
+
+import functools
+import inspect
+
+import gradio as gr
+
+from modules import script_callbacks
+
+MAJOR = int(gr.__version__.split(".")[0])
+
+
+def script(code):
+    return {"_js" if MAJOR < 4 else "js": code}
+
+
+def _observed(original):
+    @functools.wraps(original)
+    def init(self, *args, **kwargs):
+        self.webui_tooltip = kwargs.pop("tooltip", None)
+        original(self, *args, **kwargs)
+        classes = getattr(self, "elem_classes", None) or []
+        self.elem_classes = [f"gradio-{self.get_block_name()}", *classes]
+        script_callbacks.after_component_callback(self, **kwargs)
+
+    return init
+
+
+def _tolerant(original):
+    """gradio 4 refuses arguments that it doesn't know; Forge drops them."""
+    known = inspect.signature(original).parameters
+
+    @functools.wraps(original)
+    def init(self, *args, **kwargs):
+        original(self, *args, **{name: value for name, value in kwargs.items() if name in known})
+
+    return init
+
+
+def install():
+    base = gr.components.IOComponent if MAJOR < 4 else gr.components.Component
+    for kind in (base, gr.blocks.BlockContext):
+        kind.__init__ = _observed(kind.__init__)
+    if MAJOR >= 4:
+        for name in {*gr.components.__all__, *gr.layouts.__all__}:
+            kind = getattr(gr, name, None)
+            if getattr(kind, "EVENTS", None):
+                kind.__init__ = _tolerant(kind.__init__)
+
+
+install()

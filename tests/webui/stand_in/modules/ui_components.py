@@ -1,0 +1,37 @@
+"""The WebUI's small components."""
+
+import gradio as gr
+
+from modules import gradio_extensions  # noqa: F401  (before the first component is made)
+
+
+class ToolButton(gr.Button):
+    webui_do_not_create_gradio_pyi_thank_you = True
+
+    def __init__(self, value="", *, elem_classes=None, tooltip=None, **kwargs):
+        super().__init__(value, elem_classes=["tool", *(elem_classes or [])], **kwargs)
+        self.webui_tooltip = tooltip
+
+    def get_block_name(self):
+        return "button"
+
+
+class ResizeHandleRow(gr.Row):
+    webui_do_not_create_gradio_pyi_thank_you = True
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.elem_classes.append("resize-handle-row")
+
+    def get_block_name(self):
+        return "row"
+
+
+class FormRow(gr.Row):
+    webui_do_not_create_gradio_pyi_thank_you = True
+
+    def get_expected_parent(self):
+        return gr.components.Form
+
+    def get_block_name(self):
+        return "row"
