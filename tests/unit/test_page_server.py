@@ -165,6 +165,8 @@ def test_a_video_is_made_and_is_its_makers_alone(house):
     assert clip.is_file()
     assert "no longer here" in bob.call("restore", {"task": "task(ann)"})[-1]
     assert ann.call("restore", {"task": "task(ann)"})[1] == keys
+    clip.unlink()
+    assert ann.call("restore", {"task": "task(ann)"})[:2] == ["", "[]"], "a clip that is gone isn't shown"
 
 
 @pytest.mark.parametrize("model", ["t2v_core/demo", "../demo", "/"])
@@ -173,6 +175,12 @@ def test_a_path_is_no_models_name(house, model):
     model = str(ROOT / model) if model.startswith("t2v_core") else model
     reply = inside(port, "ann").call("generate", {"task": f"task({model})", "model": model, "steps": 1, "frames": 1})
     assert "There is no model called" in reply[-1]
+
+
+def test_an_empty_dropdown_is_the_models_own_choice(house):
+    port, _ = house
+    wish = {"task": "task(empty)", "schedule": None, "sampler": "", "steps": 1, "frames": 1}
+    assert "Schedule type: Model" in inside(port, "ann").call("generate", wish)[2]
 
 
 def test_what_is_wrong_is_said_with_its_field(house):

@@ -8,7 +8,6 @@ from typing import Any
 import gradio as gr
 
 from t2v_core.fields import Field, parse
-from t2v_core.frontends.tab.gradio_versions import dropdown, slider
 from t2v_core.frontends.tab.surroundings import TAB_ID
 from t2v_core.request import FIELDS, GenerationRequest
 from t2v_core.service import CHOICES
@@ -24,7 +23,7 @@ def component_of(name: str, value: Any, *, choices: Sequence[str] = (), scale: i
     common: dict[str, Any] = {"label": spec.label, "elem_id": f"{TAB_ID}_{name}", "value": value}
     choices = choices or CHOICES.get(name, ())
     if choices:
-        return dropdown(choices, scale=scale, **common)
+        return gr.Dropdown(choices=list(choices), scale=scale, **common)
     if field.kind is bool:
         return gr.Checkbox(**common)
     if field.kind is str:
@@ -37,7 +36,7 @@ def component_of(name: str, value: Any, *, choices: Sequence[str] = (), scale: i
         return gr.Number(scale=scale, precision=0 if field.kind is int else None, **common)
     assert spec.minimum is not None
     assert spec.maximum is not None
-    return slider(minimum=spec.minimum, maximum=spec.usual or spec.maximum, step=spec.step, scale=scale, **common)
+    return gr.Slider(minimum=spec.minimum, maximum=spec.usual or spec.maximum, step=spec.step, scale=scale, **common)
 
 
 def request_of(values: Mapping[str, Any]) -> GenerationRequest:
@@ -54,7 +53,7 @@ def request_of(values: Mapping[str, Any]) -> GenerationRequest:
 def _value(field: Field, raw: Any) -> Any:
     """What a component holds as the field's type; what can't be one stays as it is, and the check names it."""
     if field.kind is str:
-        return raw or ""
+        return raw or (None if field.optional else "")
     if raw is None or raw == "":
         return None if field.optional else field.default
     if isinstance(raw, str):

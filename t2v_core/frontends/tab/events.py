@@ -72,6 +72,7 @@ def _connect_generate(
         "inputs": inputs,
         "outputs": [parts[name] for name in RESULTS],
         "show_progress": False,
+        "preprocess": False,  # gradio would refuse some values with a traceback; the request's check names the field
     }
     prompts.generate.click(**submission)
     prompts.prompt.submit(**submission)
@@ -171,6 +172,7 @@ def keep_forecast(page: Any, maker: Maker, *, fields: Mapping[str, Any], line: A
         return maker.forecast(dict(zip(fields, values, strict=True)))
 
     event: dict[str, Any] = {"fn": forecast, "inputs": list(fields.values()), "outputs": [line], "show_progress": False}
+    event["preprocess"] = False
     page.load(**event)
     for name in WEIGHTY:
         fields[name].change(**event)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -40,24 +40,6 @@ def unchanged() -> Any:
 def file_url(path: str) -> str:
     """Where the page finds a file that the server may serve; relative, so that a subpath doesn't matter."""
     return f"{'file=' if MAJOR < 5 else 'gradio_api/file='}{quote(path, safe='/:')}"
-
-
-def slider(**options: Any) -> Any:
-    """A slider that also takes what is typed beyond its ends: the request's check says what is too much, and where."""
-    made: Any = gr.Slider(**options)
-    made.preprocess = _as_it_is  # since gradio 5 the server refuses it, with a traceback
-    return made
-
-
-def dropdown(choices: Sequence[str], **options: Any) -> Any:
-    """A dropdown that hands on whatever comes: the request's check names the field and what it may be."""
-    made: Any = gr.Dropdown(choices=list(choices), **options)
-    made.preprocess = _as_it_is
-    return made
-
-
-def _as_it_is(value: Any) -> Any:
-    return value
 
 
 def send_button(label: str, *, elem_id: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import json
 import os
 import tempfile
 import threading
@@ -43,6 +44,7 @@ def serving(host: Host, *, listen: str, port: int, logins: Mapping[str, str], ro
         surroundings = PageSurroundings(host, jobs=jobs, files=files, is_local=is_local)
         maker = Maker(surroundings, lambda: _renderer(host))
         maker.shelf = Shelf(visitor)
+        surroundings.shown_again = functools.partial(_shown_again, maker)
         page = build(surroundings, maker)
         page.title = "txt2video"
         gate = functools.partial(
@@ -70,3 +72,8 @@ def _renderer(host: Host) -> Renderer:
     from t2v_core.rendering.named import NamedModelsRenderer
 
     return NamedModelsRenderer(host)
+
+
+def _shown_again(maker: Maker, keys: str) -> tuple[str, str]:
+    clips = maker.shelf.those(json.loads(keys))
+    return maker.show(clips), json.dumps([clip.key for clip in clips])

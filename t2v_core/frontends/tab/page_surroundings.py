@@ -54,7 +54,10 @@ def visitor() -> str:
 
 
 class PageSurroundings:
-    """The page, for any number of visitors; `is_local` if only this machine's user can be one."""
+    """The page, for any number of visitors; `is_local` if only this machine's user can be one.
+
+    `shown_again` makes the player of clips anew, by their keys: some may have been deleted since.
+    """
 
     def __init__(self, host: Host, *, jobs: Jobs, files: Files, is_local: bool) -> None:
         self.host = host
@@ -62,6 +65,7 @@ class PageSurroundings:
         self._files = files
         self._is_local = is_local
         self.tips: dict[str, str] = {}
+        self.shown_again: Callable[[str], tuple[str, str]] = lambda keys: ("", keys)
 
     @property
     def description(self) -> str:
@@ -181,7 +185,10 @@ class PageSurroundings:
         if job is None:
             return None
         job.ended.wait()
-        return job.result
+        if job.result is None:
+            return None
+        _, keys, *rest = job.result
+        return [*self.shown_again(keys), *rest] if isinstance(keys, str) else job.result
 
     def styled(self, prompts: tuple[str, str], styles: Sequence[str]) -> tuple[str, str]:
         """There are no styles here."""

@@ -94,4 +94,5 @@ def _update(name: str, values: Mapping[str, Any]) -> Any:
         return update(value=1)
     if not field.spec.infotext:
         return unchanged()
-    return update(value="" if field.default is None else field.default)
+    # None is an empty dropdown, an empty text an empty box.
+    return update(value="" if field.default is None and name not in CHOICES else field.default)
