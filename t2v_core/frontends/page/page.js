@@ -210,15 +210,20 @@ function pageKeepPrompt(id) {
     area.addEventListener("input", () => localSet(`${id}_text`, area.value));
 }
 
+// Buttons that hold one symbol say what they do to who rests on them and to who listens.
+onAfterUiUpdate(() => {
+    const tips = document.querySelector("meta[name=txt2video-tips]")?.content || "{}";
+    for (const [id, tip] of Object.entries(JSON.parse(tips))) {
+        const button = document.getElementById(id);
+        if (button && button.title !== tip) {
+            button.title = tip;
+            button.setAttribute("aria-label", tip);
+        }
+    }
+});
+
 function pageSetUp() {
     for (const id of ["txt2video_prompt", "txt2video_neg_prompt"]) pageKeepPrompt(id);
-    // Buttons that hold one symbol say what they do to who rests on them and to who listens.
-    for (const [id, tip] of Object.entries(JSON.parse(document.querySelector("meta[name=txt2video-tips]")?.content || "{}"))) {
-        const button = document.getElementById(id);
-        button?.setAttribute("title", tip);
-        button?.setAttribute("aria-label", tip);
-    }
-    pageSetView(localGet("txt2video_view", "simple") !== "full");
     const last = localGet("txt2video_last_task");
     if (!localGet("txt2video_task_id") && last) {
         // What the page showed when it was closed is shown again, if the server still knows it.
