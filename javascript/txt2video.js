@@ -203,7 +203,8 @@ function txt2videoKeepInStep() {
         const frame = txt2videoFrameOf(clips[0]);
         const slider = player.querySelector("input[type=range]");
         if (document.activeElement !== slider || !leader.paused) slider.value = frame;
-        player.querySelector(".txt2video-frame").textContent = `${frame + 1} / ${clips[0].dataset.frames}`;
+        // A node that comes or goes would be an update of the page, and hold back every script that waits for its end.
+        player.querySelector(".txt2video-frame").firstChild.nodeValue = `${frame + 1} / ${clips[0].dataset.frames}`;
     }
     requestAnimationFrame(txt2videoKeepInStep);
 }

@@ -141,7 +141,9 @@ class Page:
             if self.value("t.input(arguments[0]).checked", name) != value:
                 self.js("t.input(arguments[0]).click()", name)
         elif self.value("!!t.find(arguments[0]).querySelector('.wrap-inner')", name):
-            self._choose(name, value)
+            if self.read(name) != value:
+                self.choose(name, value)
+                until(lambda: self.read(name) == value, what=f"{name} is {value}")
         else:
             self.js(
                 "t.set(t.input(arguments[0]), arguments[1])",
@@ -149,9 +151,8 @@ class Page:
                 f"{value:g}" if isinstance(value, float) else str(value),
             )
 
-    def _choose(self, name: str, value: str) -> None:
-        if self.read(name) == value:
-            return
+    def choose(self, name: str, value: str) -> None:
+        """Choose from a list."""
         self.js("t.input(arguments[0]).focus(); t.input(arguments[0]).dispatchEvent(new Event('focus'))", name)
         self.wait("t.option(arguments[0], arguments[1])", name, value)
         self.js(
@@ -160,7 +161,6 @@ class Page:
             name,
             value,
         )
-        until(lambda: self.read(name) == value, what=f"{name} is {value}")
 
     def read(self, name: str) -> Any:
         """What a field shows: a text, a number or whether it is checked."""

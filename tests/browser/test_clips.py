@@ -104,3 +104,11 @@ def test_the_folder_is_opened_by_the_webui(page: Page, server: Server):
     page.press("open_folder")
     folder = str(server.file(name).parent)
     until(lambda: server.look()["opened"][-1:] == [folder], what="the folder is opened")
+
+
+def test_a_playing_clip_does_not_hold_back_other_scripts_of_the_page(page: Page):
+    page.generate(prompt=PROMPT, steps=2, count=1)
+    page.wait("t.clips()[0].readyState >= 2 && !t.clips()[0].paused")
+    page.js("window.updates = 0; onAfterUiUpdate(() => { window.updates += 1; })")
+    page.js("document.body.appendChild(document.createElement('p'))")
+    page.wait("window.updates > 0", patience=5)

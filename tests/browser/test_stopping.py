@@ -83,6 +83,7 @@ def test_a_reloaded_page_shows_the_run_and_then_its_clip(page: Page):
 def test_two_pages_wait_for_each_other(page: Page):
     first = page.chrome.current_window_handle
     begin(page, steps=150, count=1, seed=11)
+    page.js("localStorage.clear()")  # another browser wouldn't know of this run
     page.chrome.switch_to.new_window("tab")
     try:
         second = Page(page.chrome, page.url)

@@ -37,7 +37,7 @@ def player(clips: Sequence[Clip], *, urls: Sequence[str], posters: Sequence[str]
         '<button type="button" data-do="play" title="Play or pause (space)">⏸</button>'
         '<button type="button" data-do="next" title="Next frame (.)">⏭</button>'
         f'<input type="range" min="0" max="{frames - 1}" step="1" value="0" aria-label="Frame">'
-        '<output class="txt2video-frame"></output>'
+        '<output class="txt2video-frame">1</output>'
         '<button type="button" data-do="loop" class="on" title="Play again and again">🔁</button>'
         '<button type="button" data-do="full" title="Full screen">⛶</button>'
         "</div></div>"
@@ -75,9 +75,7 @@ def forecast(told: Forecast) -> str:
     """What a request will take, in one line."""
     where = f"{told.precision} on {told.device}"
     if told.seconds is None or told.peak is None:
-        text = (
-            f"Weights: {_size(told.weights)} ({where}). Time and memory are known after a first clip."
-        )
+        text = f"Weights: {_size(told.weights)} ({where}). Time and memory are known after a first clip."
     else:
         text = f"About {_duration(told.seconds)} and {_size(told.peak)} of memory at the peak ({where})"
         text += "".join(f", {measure}" for measure in told.measures)
