@@ -92,11 +92,12 @@ function switch_to_txt2video(...values) {
 }
 
 // An attribute, as gradio writes its elements' classes anew.
+// By an attribute: current gradio writes a component's classes anew whenever it changes.
 function txt2videoMarkFields(names) {
     for (const marked of gradioApp().querySelectorAll("[data-txt2video-wrong]")) delete marked.dataset.txt2videoWrong;
     for (const name of names) {
-        const element = txt2videoElement(name === "negative_prompt" ? "neg_prompt" : name);
-        if (element) element.dataset.txt2videoWrong = "1";
+        const field = txt2videoElement(name === "negative_prompt" ? "neg_prompt" : name);
+        if (field) field.dataset.txt2videoWrong = "1";
     }
 }
 
@@ -119,6 +120,11 @@ function txt2videoFrameOf(clip) {
     const video = clip.querySelector("video");
     const last = Number(clip.dataset.frames) - 1;
     return Math.max(0, Math.min(last, Math.floor(video.currentTime * Number(clip.dataset.fps) + 1e-3)));
+}
+
+function txt2video_downloading(...values) {
+    txt2videoFollowing = true;
+    return values;
 }
 
 function txt2video_with_chosen(_, ...values) {
@@ -294,8 +300,12 @@ onUiLoaded(() => {
 });
 
 let txt2videoProblem = null;
+let txt2videoFollowing = false;
 
 onAfterUiUpdate(() => {
+    const downloading = Boolean(txt2videoElement("download_status")?.querySelector(".txt2video-bar"));
+    if (downloading && !txt2videoFollowing) txt2videoElement("follow_download")?.click();
+    txt2videoFollowing = downloading;
     const player = txt2videoPlayer();
     if (player && !player.dataset.ready) txt2videoSetUpPlayer(player);
     const problem = txt2videoElement("html_log")?.querySelector(".txt2video-problem") || null;

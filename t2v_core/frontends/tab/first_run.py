@@ -15,7 +15,7 @@ import gradio as gr
 from t2v_core.errors import Cancelled, Txt2VideoError
 from t2v_core.frontends.tab import pages
 from t2v_core.frontends.tab.about import model_names
-from t2v_core.frontends.tab.gradio_versions import keep_out_of_ui_config, script, unchanged, update
+from t2v_core.frontends.tab.gradio_versions import HIDDEN, keep_out_of_ui_config, script, unchanged, update
 from t2v_core.frontends.tab.surroundings import TAB_ID, Surroundings
 from t2v_core.models.catalogue import DEMO, DEMO_KNOWS, find_all
 from t2v_core.models.doctor import Report, Severity, examine
@@ -118,6 +118,7 @@ def panel(surroundings: Surroundings) -> dict[str, Any]:
                 )  # fmt: skip
                 made["begin_download"] = gr.Button("Download", elem_id=f"{TAB_ID}_begin_download")
                 made["stop_download"] = gr.Button("Stop download", elem_id=f"{TAB_ID}_stop_download")
+        made["follow_download"] = gr.Button(visible=HIDDEN, elem_id=f"{TAB_ID}_follow_download")
         made["download_status"] = gr.HTML("", elem_id=f"{TAB_ID}_download_status")
     keep_out_of_ui_config(made["wanted"])
     return made
@@ -133,8 +134,10 @@ def connect(page: Any, surroundings: Surroundings, *, parts: dict[str, Any], mod
         choices = update(choices=model_names(folders))
         return [update(visible=needed(folders)), findings(folders), status, choices]
 
+    def now() -> list[Any]:
+        return state(downloader.status())
+
     def follow() -> Iterator[list[Any]]:
-        yield state(downloader.status())
         while downloader.is_running:
             time.sleep(LOOK_EVERY)
             yield [unchanged(), unchanged(), downloader.status(), unchanged()]
@@ -149,8 +152,16 @@ def connect(page: Any, surroundings: Surroundings, *, parts: dict[str, Any], mod
             return
         yield from follow()
 
-    page.load(fn=follow, inputs=[], outputs=outputs, show_progress=False)
-    parts["begin_download"].click(fn=begin, inputs=[parts["wanted"]], outputs=outputs, show_progress=False)
+    # A page that opens while a download runs finds its bar, and its script presses the hidden button.
+    page.load(fn=now, inputs=[], outputs=outputs, show_progress=False, queue=False)
+    parts["follow_download"].click(fn=follow, inputs=[], outputs=outputs, show_progress=False)
+    parts["begin_download"].click(
+        fn=begin,
+        **script("txt2video_downloading", inputs=1),
+        inputs=[parts["wanted"]],
+        outputs=outputs,
+        show_progress=False,
+    )
     parts["stop_download"].click(fn=downloader.stop, inputs=[], outputs=[], show_progress=False)
     parts["try_demo"].click(fn=None, **script(f"() => txt2video_try({EXAMPLE!r})"), inputs=[], outputs=[])
 
