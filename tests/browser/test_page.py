@@ -1,4 +1,4 @@
-"""`python -m t2v_core serve` in Chromium: log in, run an example, reload, stop, read a recipe, on a phone's screen too."""
+"""`python -m t2v_core serve` in Chromium: log in, run an example, reload, stop, read a recipe, use a phone."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_what_is_wrong_is_marked_and_a_recipe_fills_the_fields(page):
     page.set("steps input[type=number]", 5000)
     page.press("generate")
     page.wait("document.querySelector('#txt2video_html_log .txt2video-problem')?.innerText.includes('Steps')")
-    page.wait("document.querySelector('#txt2video_steps').classList.contains('txt2video-wrong')")
+    page.wait("document.querySelector('#txt2video_steps').dataset.txt2videoWrong")
     page.set("prompt textarea", "a red ball\nSteps: 7, Sampler: DDIM, CFG scale: 2, Seed: 42, Size: 64x64, Frames: 5")
     time.sleep(0.5)
     page.value("document.querySelector('#paste').click()")

@@ -189,6 +189,23 @@ def test_only_this_machine_tells_the_server_that_it_has_started(house):
     assert house.ask("/config", client="127.0.0.1").status == 401
 
 
+def test_the_manifest_is_for_everybody_and_says_nothing(house):
+    reply = house.ask("/manifest.json")
+    assert json.loads(reply.body) == {"name": "txt2video"}
+    assert "x-page" not in reply.headers
+
+
+def test_a_page_that_was_left_is_no_error_and_everything_else_is(open_house, monkeypatch):
+    async def fail(scope, receive, send):
+        await Page()(scope, receive, send)
+        raise RuntimeError("response already started")
+
+    monkeypatch.setattr(open_house.gate, "_app", fail)
+    assert open_house.ask("/gradio_api/queue/data").status == 200
+    with pytest.raises(RuntimeError, match="already started"):
+        open_house.ask("/gradio_api/info")
+
+
 def test_a_file_is_its_owners_alone(house, tmp_path):
     path = tmp_path / "00000-1 a.mp4"
     path.write_bytes(bytes(range(100)))

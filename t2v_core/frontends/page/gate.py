@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import html
 import ipaddress
+import logging
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from importlib import resources
 from typing import Any
@@ -16,6 +17,7 @@ from t2v_core.frontends.page.http import (
     Receive,
     Scope,
     Send,
+    as_json,
     cookies_of,
     form_of,
     headers_of,
@@ -24,6 +26,8 @@ from t2v_core.frontends.page.http import (
     text,
 )
 from t2v_core.frontends.page.logins import Visitors, is_loopback
+
+logger = logging.getLogger(__name__)
 
 PREFIX = "/txt2video/"
 """The paths that the gate answers by itself begin so."""
@@ -35,6 +39,12 @@ ANYBODY = "anybody"
 """The visitor without a cookie, where no login is needed: a program that uses the page, not a browser."""
 
 STARTUP = "/gradio_api/startup-events"
+ANSWERS = "/queue/data"
+"""Behind this path, gradio's page waits for the results of its events."""
+
+MANIFEST = "/manifest.json"
+"""Browsers ask for it without their cookies, and complain on the console if they get none; there's nothing in it."""
+
 WRONG_LOGIN_COSTS = 1.0  # seconds
 COOKIE_AGE = 30 * 24 * 3600  # seconds
 _SAFE = ("GET", "HEAD", "OPTIONS")
@@ -65,38 +75,55 @@ class Gate:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        headers = headers_of(scope)
-        secret = cookies_of(headers).get(self._name, "")
-        visitor = self._visitors.name(secret)
-        answer = None
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
             return
-        if _is_foreign(scope, headers) or not self._is_named_here(headers):
-            answer = text("This request comes from another site.", status=403)
-        elif self._path(scope) == "/login" and self._visitors.need_login:
-            answer = await self._login(scope, headers, receive)
-        elif self._path(scope) == "/logout":
-            self._visitors.leave(secret)
-            answer = self._to_page(self._cookie(headers, "", age=0))
-        elif self._path(scope) == STARTUP and _is_from_here(scope):
-            visitor = visitor or "server"
-        elif visitor is None and self._visitors.need_login:
-            answer = self._refused(scope, headers)
-        elif visitor is None:
-            visitor = ANYBODY
-            if self._path(scope) == "/":
-                secret = self._visitors.enter()
-                visitor = str(self._visitors.name(secret))
-                send = _with_cookie(self._cookie(headers, secret), send)
+        headers = headers_of(scope)
+        visitor = self._visitors.name(cookies_of(headers).get(self._name, ""))
+        answer = await self._before_visitors(scope, headers, receive)
+        if answer is None and visitor is None:
+            if self._path(scope) == STARTUP and _is_from_here(scope):
+                visitor = "server"
+            elif self._visitors.need_login:
+                answer = self._refused(scope, headers)
+            else:
+                visitor, send = self._welcomed(scope, headers, send)
         if answer is None and self._path(scope).startswith(PREFIX):
             answer = await self._own(scope, headers, str(visitor))
         if answer is not None:
             await send_answer(answer, headers, send, is_head=scope["method"] == "HEAD")
             return
+        await self._hand_on(scope, receive, send, visitor=str(visitor))
+
+    async def _before_visitors(self, scope: Scope, headers: Mapping[str, str], receive: Receive) -> Answer | None:
+        """What is answered whoever asks."""
+        path = self._path(scope)
+        if _is_foreign(scope, headers) or not self._is_named_here(headers):
+            return text("This request comes from another site.", status=403)
+        if path == "/login" and self._visitors.need_login:
+            return await self._login(scope, headers, receive)
+        if path == "/logout":
+            self._visitors.leave(cookies_of(headers).get(self._name, ""))
+            return self._to_page(self._cookie(headers, "", age=0))
+        return as_json({"name": "txt2video"}) if path == MANIFEST else None
+
+    def _welcomed(self, scope: Scope, headers: Mapping[str, str], send: Send) -> tuple[str, Send]:
+        """Where no login is needed: a new visitor, once a browser opens the page and gets a cookie."""
+        if self._path(scope) != "/":
+            return ANYBODY, send
+        secret = self._visitors.enter()
+        return str(self._visitors.name(secret)), _with_cookie(self._cookie(headers, secret), send)
+
+    async def _hand_on(self, scope: Scope, receive: Receive, send: Send, *, visitor: str) -> None:
         name = VISITOR_HEADER.encode()
         kept = [pair for pair in scope["headers"] if pair[0].lower() != name]
-        await self._app({**scope, "headers": [*kept, (name, str(visitor).encode())]}, receive, send)
+        try:
+            await self._app({**scope, "headers": [*kept, (name, visitor.encode())]}, receive, send)
+        except RuntimeError:
+            # gradio raises in the middle of an answer when a page was left that waited for it; nobody is there to see.
+            if not self._path(scope).endswith(ANSWERS):
+                raise
+            logger.debug("A page was left", exc_info=True)
 
     def _path(self, scope: Scope) -> str:
         """The path behind the root path, which some proxies leave in and some take away."""

@@ -123,7 +123,7 @@ function pageDuration(seconds) {
 function requestProgress(task, container, gallery, atEnd, onProgress, timeout) {
     const box = document.createElement("div");
     box.className = "txt2video-progress";
-    box.innerHTML = '<div class="txt2video-live" hidden><img alt="Preview"></div><div class="txt2video-bar" role="progressbar" aria-valuemin="0" aria-valuemax="100"><div></div><span>Starting …</span></div>';
+    box.innerHTML = '<div class="txt2video-bar" role="progressbar" aria-valuemin="0" aria-valuemax="100"><div></div><span>Starting …</span></div><div class="txt2video-live" hidden><img alt="Preview"></div>';
     container.prepend(box);
     container.classList.add("txt2video-busy");
     pageTask = task;
