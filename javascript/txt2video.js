@@ -92,7 +92,6 @@ function switch_to_txt2video(...values) {
 }
 
 // An attribute, as gradio writes its elements' classes anew.
-// By an attribute: current gradio writes a component's classes anew whenever it changes.
 function txt2videoMarkFields(names) {
     for (const marked of gradioApp().querySelectorAll("[data-txt2video-wrong]")) delete marked.dataset.txt2videoWrong;
     for (const name of names) {
