@@ -184,6 +184,7 @@ class Page:
         before = self.value("t.sources()")
         self.press("generate")
         self.wait("t.clips().length && t.sources() !== arguments[0]", before)
+        self.wait("document.querySelector('#txt2video_gallery .txt2video-player[data-ready]')")
         self.wait_until_idle()
         return self.captions()
 

@@ -18,6 +18,9 @@ MAJOR = int(gr.__version__.split(".")[0])
 
 _SCRIPT = "_js" if MAJOR < 4 else "js"
 
+LOSSLESS: dict[str, Any] = {} if MAJOR < 4 else {"format": "png"}
+"""The properties of an image component that hands pictures on as they are; gradio 4 makes them lossy WebP by itself."""
+
 
 def script(function: str, *, inputs: int = 0) -> dict[str, Any]:
     """The keyword of an event that calls a JavaScript function before the Python one, and hands its result on.

@@ -10,7 +10,7 @@ from t2v_core.frontends.tab import events, first_run, presets
 from t2v_core.frontends.tab.about import OF_THE_MODEL, duration, line_about, native_choices
 from t2v_core.frontends.tab.clip_actions import WHICH_FRAME
 from t2v_core.frontends.tab.components import component_of
-from t2v_core.frontends.tab.gradio_versions import HIDDEN, keep_out_of_ui_config
+from t2v_core.frontends.tab.gradio_versions import HIDDEN, LOSSLESS, keep_out_of_ui_config
 from t2v_core.frontends.tab.making import Maker
 from t2v_core.frontends.tab.surroundings import TAB_ID, Surroundings
 from t2v_core.models.catalogue import find_all
@@ -147,7 +147,7 @@ def _results(surroundings: Surroundings) -> dict[str, Any]:
         made["task"] = gr.Textbox("", visible=HIDDEN, elem_id=f"{TAB_ID}_task")
         for name in ("drop", "inspected"):
             made[name] = gr.File(visible=HIDDEN, file_count="single", elem_id=f"{TAB_ID}_{name}")
-        made["frame"] = gr.Image(visible=HIDDEN, type="pil", interactive=True, elem_id=f"{TAB_ID}_frame")
+        made["frame"] = gr.Image(visible=HIDDEN, type="pil", interactive=True, elem_id=f"{TAB_ID}_frame", **LOSSLESS)
         for name in SENDS:
             made[f"pass_{name}"] = gr.Button(visible=HIDDEN, elem_id=f"{TAB_ID}_pass_to_{name}")
     for part in ("which", "chosen", "keys", "task"):

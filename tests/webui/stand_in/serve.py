@@ -27,7 +27,7 @@ from modules import (  # noqa: E402
 )
 from starlette.responses import JSONResponse  # noqa: E402
 
-_UPLOADED = {"source": "upload"} if gradio_extensions.MAJOR < 4 else {"sources": ["upload"]}
+_UPLOADED = {"source": "upload"} if gradio_extensions.MAJOR < 4 else {"sources": ["upload"], "format": "png"}
 
 
 def load_extension():
@@ -138,7 +138,10 @@ def add_routes(app, saved):
     async def look(request):
         """What a test wants to know of the server's inside."""
         checkpoint = sd_models.model_data.sd_model
-        state = {name: getattr(shared.state, name) for name in ("job", "job_count", "interrupted", "skipped")}
+        state = {
+            name: getattr(shared.state, name)
+            for name in ("job", "job_count", "job_no", "sampling_step", "interrupted", "skipped")
+        }
         return JSONResponse(
             {"saved": saved, "state": state, "opened": util.opened_folders, "moves": checkpoint and checkpoint.moves}
         )

@@ -5,6 +5,9 @@ import inspect
 
 import gradio as gr
 
+if gr.__version__ >= "4":
+    import gradio.component_meta
+
 from modules import script_callbacks
 
 MAJOR = int(gr.__version__.split(".")[0])
@@ -42,6 +45,8 @@ def install():
     for kind in (base, gr.blocks.BlockContext):
         kind.__init__ = _observed(kind.__init__)
     if MAJOR >= 4:
+        # gradio writes a file beside every module that has a component of its own.
+        gradio.component_meta.create_or_modify_pyi = lambda *_: None
         for name in {*gr.components.__all__, *gr.layouts.__all__}:
             kind = getattr(gr, name, None)
             if getattr(kind, "EVENTS", None):

@@ -1,13 +1,14 @@
 """The WebUI's small components."""
 
+import functools
+
 import gradio as gr
 
 from modules import gradio_extensions  # noqa: F401  (before the first component is made)
 
 
 class ToolButton(gr.Button):
-    webui_do_not_create_gradio_pyi_thank_you = True
-
+    @functools.wraps(gr.Button.__init__)  # gradio 4 tells the page of those properties that the signature names
     def __init__(self, value="", *, elem_classes=None, tooltip=None, **kwargs):
         super().__init__(value, elem_classes=["tool", *(elem_classes or [])], **kwargs)
         self.webui_tooltip = tooltip
@@ -17,8 +18,7 @@ class ToolButton(gr.Button):
 
 
 class ResizeHandleRow(gr.Row):
-    webui_do_not_create_gradio_pyi_thank_you = True
-
+    @functools.wraps(gr.Row.__init__)
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.elem_classes.append("resize-handle-row")
@@ -28,8 +28,6 @@ class ResizeHandleRow(gr.Row):
 
 
 class FormRow(gr.Row):
-    webui_do_not_create_gradio_pyi_thank_you = True
-
     def get_expected_parent(self):
         return gr.components.Form
 
