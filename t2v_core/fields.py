@@ -131,7 +131,7 @@ def _problem(field: Field, value: Any, choices: Choices) -> str:
     low, high, multiple = field.spec.minimum, field.spec.maximum, field.spec.multiple
     outside = (low is not None and value < low) or (high is not None and value > high)
     if outside or (multiple and value % multiple):
-        return f"{field.spec.label} must be {field.limits}, not {value:g}."
+        return f"{field.spec.label} must be {field.limits}, not {value:.12g}."
     return ""
 
 

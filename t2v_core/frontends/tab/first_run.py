@@ -17,6 +17,7 @@ from t2v_core.frontends.tab import pages
 from t2v_core.frontends.tab.about import model_names
 from t2v_core.frontends.tab.gradio_versions import HIDDEN, keep_out_of_ui_config, script, unchanged, update
 from t2v_core.frontends.tab.surroundings import TAB_ID, Surroundings
+from t2v_core.frontends.words import duration, how_far
 from t2v_core.models.catalogue import DEMO, DEMO_KNOWS, find_all
 from t2v_core.models.doctor import Report, Severity, examine
 from t2v_core.models.downloadable import DOWNLOADS, find_download
@@ -73,7 +74,7 @@ class Downloader:
         share = progress.done / max(1, progress.total)
         speed = progress.done / max(1e-6, time.monotonic() - self._started)
         left = (progress.total - progress.done) / max(1.0, speed)
-        words = f"{self._name}: {progress.done / 1e9:.2f} of {progress.total / 1e9:.2f} GB, {left / 60:.0f} min left"
+        words = f"{self._name}: {how_far(progress)}, {duration(left)} left"
         return (
             f'<div class="txt2video-bar" role="progressbar" aria-valuenow="{share:.0%}">'
             f'<div style="width: {share:.1%}"></div><span>{html.escape(words)}</span></div>'

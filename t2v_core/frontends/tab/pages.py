@@ -15,6 +15,7 @@ from PIL import Image
 from t2v_core import __version__
 from t2v_core.errors import RequestError, Txt2VideoError
 from t2v_core.frontends.tab.shelf import Clip
+from t2v_core.frontends.words import duration, size
 from t2v_core.infotext import parse_infotext
 from t2v_core.rendering.forecast import Forecast
 from t2v_core.video import Frames
@@ -75,21 +76,11 @@ def forecast(told: Forecast) -> str:
     """What a request will take, in one line."""
     where = f"{told.precision} on {told.device}"
     if told.seconds is None or told.peak is None:
-        text = f"Weights: {_size(told.weights)} ({where}). Time and memory are known after a first clip."
+        text = f"Weights: {size(told.weights)} ({where}). Time and memory are known after a first clip."
     else:
-        text = f"About {_duration(told.seconds)} and {_size(told.peak)} of memory at the peak ({where})"
+        text = f"About {duration(told.seconds)} and {size(told.peak)} of memory at the peak ({where})"
         text += "".join(f", {measure}" for measure in told.measures)
     return f"<p>{html.escape(text)}</p>"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 10**8 else f"{count / 1e6:.0f} MB"
 
 
 def notices(messages: Sequence[str]) -> str:

@@ -10,20 +10,16 @@ from collections.abc import Iterator
 
 from modules import shared
 
+from t2v_core.frontends.clip_progress import ClipProgress
 from t2v_core.hosts.webui import settings
 from t2v_core.media.animation import moving_image
-from t2v_core.run import ClipStarted, Event, Preview, Progress, Run, Stage
+from t2v_core.run import ClipStarted, Event, Preview, Progress, Run
 
 logger = logging.getLogger(__name__)
 
 PARTS = 1000
 """The WebUI knows sampling steps alone: a clip counts as so many of them, spread over all stages."""
 
-# How much of a clip's time each stage takes, roughly; loading comes before text, sampling and decoding.
-_SHARES = (
-    (Stage.LOADING, 0.05), (Stage.TEXT, 0.01), (Stage.LOADING, 0.06), (Stage.SAMPLING, 0.72),
-    (Stage.LOADING, 0.02), (Stage.DECODING, 0.1), (Stage.ENCODING, 0.04),
-)  # fmt: skip
 _LOOK_EVERY = 0.1  # seconds
 
 
@@ -31,36 +27,25 @@ class StateListener:
     """Writes what a run reports into `shared.state`, from which the page's progress bar is made."""
 
     def __init__(self) -> None:
-        self._position = 0
+        self._progress = ClipProgress()
         self._preview_at = 0.0
-        self._fps = 8.0
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
+        self._progress(event)
         if isinstance(event, ClipStarted):
-            self._position = 0
-            self._fps = event.request.fps or self._fps
             shared.state.job_count = event.count
             shared.state.job_no = event.index
             shared.state.sampling_steps = PARTS
-            shared.state.sampling_step = 0
-        elif isinstance(event, Progress):
-            self._show(event)
+        if isinstance(event, (ClipStarted, Progress)):
+            shared.state.sampling_step = round(PARTS * self._progress.fraction)
+            shared.state.textinfo = self._progress.words
         elif isinstance(event, Preview) and self._wants_preview(event.step):
             self._preview(event)
 
-    def _show(self, progress: Progress) -> None:
-        stages = [stage for stage, _ in _SHARES]
-        if progress.stage in stages[self._position :]:
-            self._position = stages.index(progress.stage, self._position)
-        before = sum(share for _, share in _SHARES[: self._position])
-        part = _SHARES[self._position][1] * progress.done / max(1, progress.total)
-        shared.state.sampling_step = max(shared.state.sampling_step, round(PARTS * (before + part)))
-        shared.state.textinfo = _in_words(progress)
-
     def _preview(self, event: Preview) -> None:
         try:
-            shared.state.assign_current_image(moving_image(event.frames(), self._fps))
+            shared.state.assign_current_image(moving_image(event.frames(), self._progress.fps))
         except Exception:  # a preview must never cost the run
             logger.exception("No preview of step %d", event.step)
 
@@ -72,12 +57,6 @@ class StateListener:
             return False
         self._preview_at = time.monotonic()
         return True
-
-
-def _in_words(progress: Progress) -> str:
-    if progress.unit == "B":
-        return f"{progress.stage.value} {progress.done / 1e9:.1f} of {progress.total / 1e9:.1f} GB"
-    return f"{progress.stage.value} {progress.done}/{progress.total}"
 
 
 @contextlib.contextmanager

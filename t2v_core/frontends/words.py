@@ -1,0 +1,24 @@
+"""Sizes, durations and progress in the words that people read."""
+
+from __future__ import annotations
+
+from t2v_core.run import Progress
+
+
+def size(count: int) -> str:
+    """Bytes: "3.6 GB", "27 MB"."""
+    return f"{count / 1e9:.1f} GB" if count >= 10**8 else f"{count / 1e6:.0f} MB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds: "45 s", "12 min", "1.5 h"."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
+
+
+def how_far(progress: Progress) -> str:
+    """A stage and its units: "Sampling 5/16", "Loading 1.2 GB of 2.8 GB"."""
+    if progress.unit == "B":
+        return f"{progress.stage.value} {size(progress.done)} of {size(progress.total)}"
+    return f"{progress.stage.value} {progress.done}/{progress.total}"
