@@ -54,6 +54,17 @@ function txt2video_duration(frames, fps) {
     return [fps > 0 ? `${frames} frames at ${fps} fps: ${(frames / fps).toFixed(1)} s` : ""];
 }
 
+function txt2videoSet(name, value) {
+    const input = txt2videoElement(name)?.querySelector(typeof value === "boolean" ? "input[type=checkbox]" : "input[type=number]");
+    if (!input) return;
+    if (typeof value === "boolean") {
+        if (input.checked !== value) input.click();
+    } else {
+        input.value = value;
+        updateInput(input);
+    }
+}
+
 function txt2video_try(prompt) {
     const box = txt2videoElement("prompt").querySelector("textarea");
     box.value = prompt;
@@ -311,6 +322,10 @@ onAfterUiUpdate(() => {
     if (problem !== txt2videoProblem) {
         txt2videoProblem = problem;
         txt2videoMarkFields(problem ? JSON.parse(problem.dataset.fields || "[]") : []);
+        problem?.querySelector(".txt2video-lower")?.addEventListener("click", (event) => {
+            for (const [name, value] of Object.entries(JSON.parse(event.target.dataset.values))) txt2videoSet(name, value);
+            event.target.disabled = true;
+        });
         problem?.querySelector(".txt2video-copy")?.addEventListener("click", () => {
             navigator.clipboard.writeText(problem.querySelector(".txt2video-report").textContent);
         });

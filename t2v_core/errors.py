@@ -5,7 +5,7 @@ Front doors translate this tree once: the command line to exit codes, the tab to
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -69,9 +69,13 @@ class NonFiniteError(Txt2VideoError):
 
 
 class OutOfMemoryError(Txt2VideoError):
-    """The machine's or the GPU's memory doesn't hold the run."""
+    """The machine's or the GPU's memory doesn't hold the run; `lower` are values of fields with which it might."""
 
     exit_code = 7
+
+    def __init__(self, problem: str, *, remedy: str = "", lower: Mapping[str, int | bool] | None = None) -> None:
+        super().__init__(problem, remedy=remedy)
+        self.lower = dict(lower or {})
 
 
 class DownloadError(Txt2VideoError):

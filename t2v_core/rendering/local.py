@@ -122,6 +122,7 @@ class LocalRenderer:
             raise OutOfMemoryError(
                 f"{request.width}×{request.height} with {request.frames} frames doesn't fit into memory.",
                 remedy="Lower the size or the number of frames, switch Split guidance on, or choose Precision bf16.",
+                lower=_lowered(request),
             ) from error
         if not video.partial:
             work = self._work(request, find_model(request.model, self._host.models_folders))
@@ -140,6 +141,13 @@ class LocalRenderer:
 
 def _pixels(request: GenerationRequest) -> int:
     return (request.width or 0) * (request.height or 0)
+
+
+def _lowered(request: GenerationRequest) -> dict[str, int | bool]:
+    """What to try after an out-of-memory: guidance in two halves, and where it was, half of the frames."""
+    if not request.split_guidance and request.cfg_scale != 1:
+        return {"split_guidance": True}
+    return {"frames": max(1, (request.frames or 1) // 2)}
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -11,9 +11,17 @@ import torch
 from model_layouts import LAYOUTS, TINY, random_states, write_original
 
 from t2v_core import service
-from t2v_core.errors import Cancelled, ModelNotFoundError, NonFiniteError, RequestError, WeightsError
+from t2v_core.errors import (
+    Cancelled,
+    ModelNotFoundError,
+    NonFiniteError,
+    OutOfMemoryError,
+    RequestError,
+    WeightsError,
+)
 from t2v_core.models.catalogue import find_model
 from t2v_core.models.modelscope.checkpoint import Part
+from t2v_core.rendering import local
 from t2v_core.rendering.local import LocalRenderer
 from t2v_core.rendering.local_model import LocalModel
 from t2v_core.rendering.plan import Plan, Rest, resolve_precision
@@ -246,3 +254,25 @@ def test_a_partial_clip_is_not_measured(host, states, renderer):
     run.listen(lambda event: run.interrupt() if isinstance(event, Preview) else None)
     assert render(renderer, run=run).partial
     assert renderer.forecast(REQUEST).seconds is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "lower"),
+    [
+        ({}, {"split_guidance": True}),
+        ({"split_guidance": True}, {"frames": 1}),
+        ({"cfg_scale": 1.0, "frames": 9}, {"frames": 4}),
+    ],
+)
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")])
+def test_out_of_memory_says_what_to_lower_and_the_next_run_works(
+    host, states, renderer, monkeypatch, changes, lower, error
+):
+    put(host, states)
+    request = dataclasses.replace(REQUEST, **changes)
+    with monkeypatch.context() as patch:
+        patch.setattr(local, "tell", lambda *_: (_ for _ in ()).throw(error))
+        with pytest.raises(OutOfMemoryError, match="doesn't fit") as caught:
+            render(renderer, request)
+    assert caught.value.lower == lower
+    assert render(renderer, request).frames.size

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from t2v_core.errors import OutputError, RequestError, UnreadableFileError
+from t2v_core.errors import OutOfMemoryError, OutputError, RequestError, UnreadableFileError
 from t2v_core.frontends.tab import layout, pages, presets, recipes
 from t2v_core.frontends.tab.clip_actions import WHICH_FRAME, ClipActions
 from t2v_core.frontends.tab.components import component_of, request_of
@@ -375,3 +375,14 @@ def test_every_field_has_its_own_component_in_the_whole_tab(surroundings, maker,
     del page, fields
     connected.clear()
     gc.collect()
+
+
+def test_out_of_memory_offers_what_to_lower(surroundings):
+    class Small(FakeRenderer):
+        def render(self, request, run):
+            raise OutOfMemoryError("It doesn't fit.", remedy="Lower it.", lower={"split_guidance": True, "frames": 8})
+
+    *_, messages = Maker(surroundings, Small).generate(Run(), shown_values())
+    assert "Set Split guidance on, Frames 8" in messages
+    values = html.unescape(messages.split('data-values="')[1].split('"')[0])
+    assert json.loads(values) == {"split_guidance": True, "frames": 8}

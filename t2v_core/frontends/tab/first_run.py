@@ -168,8 +168,11 @@ def connect(page: Any, surroundings: Surroundings, *, parts: dict[str, Any], mod
 
 
 def needed(models_folders: Sequence[Path]) -> bool:
-    """Whether no model but the demo can be used."""
-    return all(model.name == DEMO or model.problems for model in find_all(models_folders))
+    """Whether no model but the demo has all of its files; what is in them, `findings` says."""
+    return not any(
+        model.name != DEMO and not model.problems and all(path.is_file() for path in model.files.values())
+        for model in find_all(models_folders)
+    )
 
 
 def findings(models_folders: Sequence[Path]) -> str:

@@ -8,16 +8,17 @@ import io
 import json
 import platform
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from PIL import Image
 
 from t2v_core import __version__
-from t2v_core.errors import RequestError, Txt2VideoError
+from t2v_core.errors import OutOfMemoryError, RequestError, Txt2VideoError
 from t2v_core.frontends.tab.shelf import Clip
 from t2v_core.frontends.words import duration, size
 from t2v_core.infotext import parse_infotext
 from t2v_core.rendering.forecast import Forecast
+from t2v_core.request import FIELDS
 from t2v_core.video import Frames
 
 POSTER_SIDE = 160
@@ -99,7 +100,8 @@ def problem(error: BaseException, *, request: object = None, surroundings: str =
         return f'<div class="txt2video-problem" role="alert" data-fields="{fields}"><ul>{lines}</ul></div>'
     if isinstance(error, Txt2VideoError):
         remedy = f"<p>{html.escape(error.remedy)}</p>" if error.remedy else ""
-        return f'<div class="txt2video-problem" role="alert"><p>{html.escape(error.problem)}</p>{remedy}</div>'
+        offer = _offer(error.lower) if isinstance(error, OutOfMemoryError) else ""
+        return f'<div class="txt2video-problem" role="alert"><p>{html.escape(error.problem)}</p>{remedy}{offer}</div>'
     what = html.escape(f"{type(error).__name__}: {error}".strip(": "))
     text = html.escape(report(error, request=request, surroundings=surroundings))
     return (
@@ -108,6 +110,15 @@ def problem(error: BaseException, *, request: object = None, surroundings: str =
         '<button type="button" class="txt2video-copy">Copy report</button>'
         f'<details><summary>Report</summary><pre class="txt2video-report">{text}</pre></details></div>'
     )
+
+
+def _offer(lower: Mapping[str, int | bool]) -> str:
+    """A button that sets fields to values with which a run may fit into memory."""
+    if not lower:
+        return ""
+    words = ", ".join(f"{FIELDS[name].spec.label} {'on' if value is True else value}" for name, value in lower.items())
+    values = html.escape(json.dumps(lower))
+    return f'<button type="button" class="txt2video-lower" data-values="{values}">Set {html.escape(words)}</button>'
 
 
 def report(error: BaseException, *, request: object, surroundings: str) -> str:
