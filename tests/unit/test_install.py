@@ -164,6 +164,7 @@ def test_a_real_pip_that_cannot_is_a_pip_error(monkeypatch):
         install.pip(["--version"])
 
 
+@pytest.mark.filterwarnings("ignore:Setuptools is replacing distutils")  # where another test has imported distutils
 def test_pyproject_is_read_without_torch_being_changed(monkeypatch):
     wanted = {install.normal(each.name) for each in install.requirements(install.PROJECT)}
     assert {"torch", "moviepy", "imageio-ffmpeg", "open-clip-torch"} <= wanted
