@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modules import paths, script_callbacks
 
@@ -18,25 +19,32 @@ from t2v_core.hosts.webui.host import WebUIHost
 from t2v_core.hosts.webui.pnginfo import PngInfo
 from t2v_core.hosts.webui.surroundings import WebUISurroundings
 from t2v_core.models import first_start
-from t2v_core.rendering.renderer import Renderer
+
+if TYPE_CHECKING:
+    from t2v_core.rendering.local import LocalRenderer
 
 logger = logging.getLogger(__name__)
 
 
 def register() -> None:
     """Answer the WebUI's callbacks; to be called from the extension's script, which the WebUI runs at each reload."""
-    png_info = PngInfo()
+    png_info, host = PngInfo(), WebUIHost()
+    renderer = functools.lru_cache(maxsize=1)(lambda: _renderer(host))
     _say_if_outdated()
 
     def on_ui_tabs() -> list[tuple[Any, str, str]]:
-        host = WebUIHost()
         first_start.prepare(Path(paths.models_path))
         surroundings = WebUISurroundings(host, png_info)
-        return [(build(surroundings, Maker(surroundings, lambda: _renderer(host))), TAB_ID, TAB_ID)]
+        return [(build(surroundings, Maker(surroundings, renderer)), TAB_ID, TAB_ID)]
+
+    def on_script_unloaded() -> None:
+        if renderer.cache_info().currsize:
+            renderer().forget()
 
     script_callbacks.on_ui_settings(settings.register)
     script_callbacks.on_after_component(png_info.see)
     script_callbacks.on_ui_tabs(on_ui_tabs)
+    script_callbacks.on_script_unloaded(on_script_unloaded)
 
 
 def _say_if_outdated() -> None:
@@ -49,7 +57,7 @@ def _say_if_outdated() -> None:
         )
 
 
-def _renderer(host: WebUIHost) -> Renderer:
-    from t2v_core.rendering.local import LocalRenderer
+def _renderer(host: WebUIHost) -> LocalRenderer:
+    from t2v_core.rendering.named import NamedModelsRenderer
 
-    return LocalRenderer(host, rest=settings.rest)
+    return NamedModelsRenderer(host, rest=settings.rest)

@@ -45,6 +45,10 @@ def on_image_saved(callback, *, name=None):
     _callbacks["image_saved"].append(callback)
 
 
+def on_script_unloaded(callback, *, name=None):
+    _callbacks["script_unloaded"].append(callback)
+
+
 def ui_tabs_callback():
     return [tab for tabs in _call("ui_tabs") for tab in tabs or ()]
 
@@ -59,3 +63,7 @@ def after_component_callback(component, **kwargs):
 
 def image_saved_callback(params: ImageSaveParams):
     _call("image_saved", params)
+
+
+def script_unloaded_callback():
+    _call("script_unloaded")
