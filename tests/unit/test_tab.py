@@ -11,6 +11,7 @@ import pytest
 
 from t2v_core.errors import OutOfMemoryError, OutputError, RequestError, UnreadableFileError
 from t2v_core.frontends.tab import layout, pages, presets, recipes
+from t2v_core.frontends.tab.about import native_choices, native_of
 from t2v_core.frontends.tab.clip_actions import WHICH_FRAME, ClipActions
 from t2v_core.frontends.tab.components import component_of, request_of
 from t2v_core.frontends.tab.guarding import guarded
@@ -19,6 +20,7 @@ from t2v_core.frontends.tab.shelf import Shelf
 from t2v_core.frontends.tab.surroundings import PromptRow
 from t2v_core.media.naming import Placement
 from t2v_core.media.reading import read_frames
+from t2v_core.models.catalogue import find_all
 from t2v_core.rendering.fake import FakeRenderer
 from t2v_core.rendering.forecast import Forecast
 from t2v_core.request import FIELDS, GenerationRequest, ModelDefaults
@@ -386,3 +388,26 @@ def test_out_of_memory_offers_what_to_lower(surroundings):
     assert "Set Split guidance on, Frames 8" in messages
     values = html.unescape(messages.split('data-values="')[1].split('"')[0])
     assert json.loads(values) == {"split_guidance": True, "frames": 8}
+
+
+def test_the_newest_recipe_is_the_visitors_own(tmp_path):
+    visitor = ["anna"]
+    shelf = Shelf(lambda: visitor[0])
+    assert shelf.newest_recipe() == ""
+    for text in ("first", "second"):
+        shelf.add(tmp_path / "a.mp4", infotext=text, partial=False)
+    visitor[0] = "bert"
+    assert shelf.newest_recipe() == ""
+    shelf.add(tmp_path / "b.mp4", infotext="his", partial=False)
+    visitor[0] = "anna"
+    assert shelf.newest_recipe() == "second"
+
+
+def test_each_native_size_can_be_chosen(host):
+    choices = native_choices(find_all(host.models_folders))
+    assert len(choices) == len(set(choices))
+    assert choices[0] == "64×64, 8 frames"  # the demo's
+    for choice in choices:
+        width, height, frames = native_of(choice, host.models_folders)
+        assert choice == f"{width}×{height}, {frames} frames"
+    assert not any(isinstance(value, int) for value in native_of("1×1", host.models_folders))

@@ -55,16 +55,18 @@ def duration(defaults: ModelDefaults) -> str:
 
 def native_choices(models: Sequence[ModelFolder]) -> list[str]:
     """The sizes that the models here and the published ones were made for, each once."""
-    defaults = [*(model.config.defaults for model in models), *(known.defaults for known in KNOWN)]
-    return list(dict.fromkeys(map(native_size, defaults)))
+    return list(_native(models))
 
 
-def native_of(choice: str) -> list[Any]:
+def native_of(choice: str, models_folders: Sequence[Path]) -> list[Any]:
     """Width, height and frames of a choice of `native_choices`."""
-    for defaults in (ModelDefaults(), *(known.defaults for known in KNOWN)):
-        if native_size(defaults) == choice:
-            return [defaults.width, defaults.height, defaults.frames]
-    return [unchanged()] * 3
+    defaults = _native(find_all(models_folders)).get(choice)
+    return [unchanged()] * 3 if defaults is None else [defaults.width, defaults.height, defaults.frames]
+
+
+def _native(models: Sequence[ModelFolder]) -> dict[str, ModelDefaults]:
+    defaults = [*(model.config.defaults for model in models), *(known.defaults for known in KNOWN)]
+    return {native_size(each): each for each in defaults}
 
 
 def token_count(prompt: str) -> str:

@@ -41,7 +41,7 @@ def connect(
     _connect_generate(surroundings, maker, prompts=prompts, fields=fields, parts=parts)
     _connect_fields(surroundings, fields=fields, parts=parts)
     _connect_clips(ClipActions(surroundings, maker), parts=parts)
-    _connect_recipes(tab, prompts=prompts, parts=parts)
+    _connect_recipes(tab, maker, prompts=prompts, parts=parts)
     if surroundings.presets_folder is not None:
         presets.connect(surroundings.presets_folder, fields=fields, parts=parts)
     for name, (button, counter) in prompts.counters.items():
@@ -96,7 +96,7 @@ def _connect_fields(surroundings: Surroundings, *, fields: Mapping[str, Any], pa
         return update(choices=model_names(folders))
 
     def on_native(choice: str) -> list[Any]:
-        return native_of(choice)
+        return native_of(choice, folders)
 
     quiet: dict[str, Any] = {"show_progress": False, "queue": False}
     of_the_model = [fields[name] for name in OF_THE_MODEL]
@@ -145,10 +145,14 @@ def _connect_clips(actions: ClipActions, *, parts: Parts) -> None:
             sent.then(fn=None, **script(code), inputs=[], outputs=[])
 
 
-def _connect_recipes(tab: Tab, *, prompts: PromptRow, parts: Parts) -> None:
-    """The arrow reads what stands in the prompt; a file that is dropped on a prompt is read as well."""
+def _connect_recipes(tab: Tab, maker: Maker, *, prompts: PromptRow, parts: Parts) -> None:
+    """The arrow reads what stands in the prompt, or the newest clip; a file that is dropped on a prompt is read too."""
     everything = list(tab.fields.values())
-    prompts.paste.click(fn=tab.fill, inputs=[prompts.prompt], outputs=everything, show_progress=False).then(
+
+    def on_paste(prompt: str) -> list[Any]:
+        return tab.fill(prompt or maker.shelf.newest_recipe())
+
+    prompts.paste.click(fn=on_paste, inputs=[prompts.prompt], outputs=everything, show_progress=False).then(
         fn=None, **script("txt2video_filled"), inputs=[], outputs=[]
     )
 

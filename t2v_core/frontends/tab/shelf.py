@@ -59,6 +59,13 @@ class Shelf:
             raise UnreadableFileError(f"{clip.path.name} is no longer there.")
         return clip
 
+    def newest_recipe(self) -> str:
+        """The infotext of the visitor's newest clip; empty if there is none."""
+        with self._lock:
+            return next(
+                (clip.infotext for (who, _), clip in reversed(self._clips.items()) if who == self._visitor()), ""
+            )
+
     def those(self, keys: Iterable[str]) -> list[Clip]:
         """The clips of these keys that are still there, in this order."""
         with self._lock:
