@@ -74,10 +74,6 @@ class LocalRenderer:
             run.report(Notice(f"{error.problem} Trying once more in {FULL_PRECISION}."))
         return self._render(dataclasses.replace(request, precision=FULL_PRECISION), run)
 
-    def forget(self) -> None:
-        """Give back the memory that the model takes; the next run loads it again."""
-        self._model = None
-
     def _put_to_rest(self) -> None:
         rest = self._rest()
         if rest is Rest.NOWHERE:

@@ -274,10 +274,3 @@ def test_out_of_memory_says_what_to_lower_and_the_next_run_works(host, states, m
                 render(renderer, request)
         assert caught.value.lower == lower
         assert render(renderer, request).frames.size
-
-
-def test_a_model_that_is_forgotten_is_loaded_again(host, states, renderer):
-    put(host, states)
-    first = render(renderer).frames
-    renderer.forget()
-    assert np.array_equal(render(renderer).frames, first)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,24 +28,27 @@ logger = logging.getLogger(__name__)
 
 
 def register() -> None:
-    """Answer the WebUI's callbacks; to be called from the extension's script, which the WebUI runs at each reload."""
-    png_info, host = PngInfo(), WebUIHost()
-    renderer = functools.lru_cache(maxsize=1)(lambda: _renderer(host))
+    """Join the WebUI; to be called from the extension's script, which the WebUI runs again at each reload."""
+    png_info = PngInfo()
     _say_if_outdated()
 
     def on_ui_tabs() -> list[tuple[Any, str, str]]:
         first_start.prepare(Path(paths.models_path))
-        surroundings = WebUISurroundings(host, png_info)
-        return [(build(surroundings, Maker(surroundings, renderer)), TAB_ID, TAB_ID)]
+        surroundings = WebUISurroundings(WebUIHost(), png_info)
+        return [(build(surroundings, Maker(surroundings, _renderer)), TAB_ID, TAB_ID)]
 
-    def on_script_unloaded() -> None:
-        if renderer.cache_info().currsize:
-            renderer().forget()
+    settings.register()
+    _answer("after_component", png_info.see)
+    _answer("ui_tabs", on_ui_tabs)
 
-    script_callbacks.on_ui_settings(settings.register)
-    script_callbacks.on_after_component(png_info.see)
-    script_callbacks.on_ui_tabs(on_ui_tabs)
-    script_callbacks.on_script_unloaded(on_script_unloaded)
+
+def _answer(category: str, callback: Callable[..., Any]) -> None:
+    """Register a callback under this file's name.
+
+    The WebUI's `on_…` functions look for that name through the whole stack, a tenth of a second for each of them.
+    """
+    callbacks = script_callbacks.callback_map[f"callbacks_{category}"]
+    script_callbacks.add_callback(callbacks, callback, category=category, filename=__file__)
 
 
 def _say_if_outdated() -> None:
@@ -57,7 +61,9 @@ def _say_if_outdated() -> None:
         )
 
 
-def _renderer(host: WebUIHost) -> LocalRenderer:
+@functools.lru_cache(maxsize=1)
+def _renderer() -> LocalRenderer:
+    """One for the whole process: a reload of the UI doesn't load the model again."""
     from t2v_core.rendering.named import NamedModelsRenderer
 
-    return NamedModelsRenderer(host, rest=settings.rest)
+    return NamedModelsRenderer(WebUIHost(), rest=settings.rest)

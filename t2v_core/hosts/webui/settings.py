@@ -70,7 +70,7 @@ OPTIONS: dict[str, Option] = {
 
 
 def register() -> None:
-    """Put the options into the WebUI's Settings; for its `on_ui_settings` callback."""
+    """Put the options into the WebUI's Settings."""
     for name, option in OPTIONS.items():
         component, arguments = None, None
         if option.choices:
@@ -84,7 +84,7 @@ def register() -> None:
 
 
 def value(name: str) -> Any:
-    """What the user has set, or the default where the options aren't registered, as without a page."""
+    """What the user has set, or the default where the options aren't registered."""
     return getattr(shared.opts, PREFIX + name, OPTIONS[name].default)
 
 

@@ -1,10 +1,9 @@
 """The callbacks that the extension registers or calls; a callback's own error is reported and goes no further."""
 
-from collections import defaultdict
-
 from modules import errors
 
-_callbacks = defaultdict(list)
+_NAMES = ("ui_tabs", "ui_settings", "after_component", "image_saved")
+callback_map = {f"callbacks_{name}": [] for name in _NAMES}
 
 
 class ImageSaveParams:
@@ -17,7 +16,7 @@ class ImageSaveParams:
 
 def _call(name, *args, **kwargs):
     results = []
-    for callback in _callbacks[name]:
+    for callback in callback_map[f"callbacks_{name}"]:
         try:
             results.append(callback(*args, **kwargs))
         except Exception:
@@ -26,27 +25,28 @@ def _call(name, *args, **kwargs):
 
 
 def clear_callbacks():
-    _callbacks.clear()
+    for callbacks in callback_map.values():
+        callbacks.clear()
+
+
+def add_callback(callbacks, fun, *, name=None, category="unknown", filename=None):
+    callbacks.append(fun)
 
 
 def on_ui_tabs(callback, *, name=None):
-    _callbacks["ui_tabs"].append(callback)
+    add_callback(callback_map["callbacks_ui_tabs"], callback, name=name, category="ui_tabs")
 
 
 def on_ui_settings(callback, *, name=None):
-    _callbacks["ui_settings"].append(callback)
+    add_callback(callback_map["callbacks_ui_settings"], callback, name=name, category="ui_settings")
 
 
 def on_after_component(callback, *, name=None):
-    _callbacks["after_component"].append(callback)
+    add_callback(callback_map["callbacks_after_component"], callback, name=name, category="after_component")
 
 
 def on_image_saved(callback, *, name=None):
-    _callbacks["image_saved"].append(callback)
-
-
-def on_script_unloaded(callback, *, name=None):
-    _callbacks["script_unloaded"].append(callback)
+    add_callback(callback_map["callbacks_image_saved"], callback, name=name, category="image_saved")
 
 
 def ui_tabs_callback():
@@ -63,7 +63,3 @@ def after_component_callback(component, **kwargs):
 
 def image_saved_callback(params: ImageSaveParams):
     _call("image_saved", params)
-
-
-def script_unloaded_callback():
-    _call("script_unloaded")
