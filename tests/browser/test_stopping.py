@@ -83,7 +83,7 @@ def test_a_reloaded_page_shows_the_run_and_then_its_clip(page: Page):
 
 def test_two_pages_wait_for_each_other(page: Page):
     first = page.chrome.current_window_handle
-    begin(page, steps=150, count=1, seed=11)
+    begin(page, steps=1000, count=1, seed=11)  # longer than any machine takes to open the second page
     page.js("localStorage.clear()")  # another browser wouldn't know of this run
     page.chrome.switch_to.new_window("tab")
     try:
@@ -92,6 +92,11 @@ def test_two_pages_wait_for_each_other(page: Page):
         second.ask(prompt=PROMPT, steps=2, count=1, seed=22)
         second.press("generate")
         second.wait("document.querySelector('#tab_txt2video .progressDiv')?.textContent.includes('queue')")
+        waiting = page.chrome.current_window_handle
+        page.chrome.switch_to.window(first)
+        page.press("interrupt")
+        page.wait("t.clips().length === 1")
+        page.chrome.switch_to.window(waiting)
         second.wait("t.clips().length === 1")
         second.wait_until_idle()
         assert "Seed: 22" in second.text("html_info")
