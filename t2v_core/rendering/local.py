@@ -41,7 +41,12 @@ class LocalRenderer:
 
     def resolve(self, request: GenerationRequest) -> GenerationRequest:
         """See `Renderer.resolve`."""
-        folder = find_model(request.model, self._host.models_folders)
+        return self._resolve(request, self._find(request.model))
+
+    def _find(self, name: str) -> ModelFolder:
+        return find_model(name, self._host.models_folders)
+
+    def _resolve(self, request: GenerationRequest, folder: ModelFolder) -> GenerationRequest:
         parameters = self._parameters(folder)
         precision = resolve_precision(request.precision, device=self._host.device(), parameters=parameters)
         # A folder that has no name among the models stays named by its path, so that it's found again.
@@ -83,8 +88,8 @@ class LocalRenderer:
 
     def forecast(self, request: GenerationRequest) -> Forecast:
         """See `Renderer.forecast`."""
-        resolved = self.resolve(request)
-        folder = find_model(resolved.model, self._host.models_folders)
+        folder = self._find(request.model)
+        resolved = self._resolve(request, folder)
         plan = Plan(device=self._host.device(), precision=resolved.precision)
         weights = plan.dtype.itemsize * self._parameters(folder)
         loaded = self._model is not None and self._model.serves(folder, plan)
@@ -113,7 +118,8 @@ class LocalRenderer:
         before = self._model.weights if self._model is not None else 0
         try:
             with run.heard_by(watch):
-                model = self._model_for(request, run)
+                folder = self._find(request.model)
+                model = self._model_for(folder, request, run=run)
                 video = tell(request, model, run)
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
@@ -125,13 +131,12 @@ class LocalRenderer:
                 lower=_lowered(request),
             ) from error
         if not video.partial:
-            work = self._work(request, find_model(request.model, self._host.models_folders))
+            work = self._work(request, folder)
             remember(self._measurements, watch.measurement(work, weights=max(0, model.weights - before)))
         return video
 
-    def _model_for(self, request: GenerationRequest, run: Run) -> LocalModel:
+    def _model_for(self, folder: ModelFolder, request: GenerationRequest, *, run: Run) -> LocalModel:
         plan = Plan(device=self._host.device(), precision=request.precision)
-        folder = find_model(request.model, self._host.models_folders)
         if self._model is None or not self._model.serves(folder, plan):
             self._model = None  # gives the memory back before the next one takes its own
             self._model = LocalModel(folder, plan, run)

@@ -28,9 +28,8 @@ def component_of(name: str, value: Any, *, choices: Sequence[str] = (), scale: i
         return gr.Checkbox(**common)
     if field.kind is str:
         return gr.Textbox(lines=3, scale=scale, **common)
-    if (
-        value is None
-    ):  # only a box of text can be empty in every version, which stands for what a sampler does by itself
+    # Only a box of text can be empty in every version, which stands for what a sampler does by itself.
+    if value is None:
         return gr.Textbox(placeholder="auto", scale=scale, **{**common, "value": ""})
     if _is_wide(field):
         return gr.Number(scale=scale, precision=0 if field.kind is int else None, **common)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,6 @@ from t2v_core.frontends.tab.gradio_versions import script, unchanged, update
 from t2v_core.frontends.tab.guarding import guarded
 from t2v_core.frontends.tab.making import FAILED, Maker
 from t2v_core.frontends.tab.surroundings import PromptRow, Results, Surroundings, Tab
-
-logger = logging.getLogger(__name__)
 
 RESULTS = ("player", "keys", "recipe", "messages")
 """The components of a run's results, in the order of `Maker.generate`; messages are the last of every handler."""
