@@ -6,8 +6,8 @@ import hashlib
 import json
 import logging
 import os
+import secrets
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,12 +82,24 @@ def _read(cache_file: Path) -> dict[str, str]:
 
 
 def _write(cache_file: Path, hashes: dict[str, str]) -> None:
-    """Replace the cache by a whole file; not being able to is no error."""
+    """Not being able to is no error."""
     try:
-        cache_file.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=cache_file.parent, suffix=".tmp")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(hashes, file, indent=1)
-        os.replace(name, cache_file)
+        replace_text(cache_file, json.dumps(hashes, indent=1))
     except OSError as error:
         logger.info("the hash isn't remembered: %s", error)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a small file of our own in UTF-8, over a former one: whole or not at all.
+
+    Raises:
+        OSError: it can't be written; the former one is still there.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{secrets.token_hex(4)}.partial")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        os.replace(draft, path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise

@@ -6,13 +6,12 @@ import dataclasses
 import json
 import logging
 import math
-import os
-import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from t2v_core.models.hashing import replace_text
 from t2v_core.run import Event, Progress, Stage
 
 logger = logging.getLogger(__name__)
@@ -120,10 +119,7 @@ def read(path: Path) -> list[Measurement]:
 def remember(path: Path, measurement: Measurement) -> None:
     """Add a measurement to a file, which is replaced as a whole; not being able to is no error."""
     rows: Sequence[Measurement] = [*read(path), measurement][-KEPT:]
-    draft = path.with_name(f".{secrets.token_hex(4)}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(json.dumps([dataclasses.asdict(row) for row in rows]), encoding="utf-8")
-        os.replace(draft, path)
+        replace_text(path, json.dumps([dataclasses.asdict(row) for row in rows]))
     except OSError as error:
         logger.info("the measurement isn't remembered: %s", error)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.util
-import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -82,12 +81,10 @@ def _until_stopped() -> Iterator[threading.Event]:
             raise KeyboardInterrupt
         stopped.set()
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    from t2v_core.frontends.cli.progress import handling_stops
+
+    with handling_stops(stop):
         yield stopped
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _port(text: str) -> int:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from t2v_core.frontends.tab.gradio_versions import keep_out_of_ui_config, script
 from t2v_core.frontends.tab.guarding import guarded
 from t2v_core.frontends.tab.surroundings import TAB_ID, Surroundings
 from t2v_core.media.naming import safe_name
+from t2v_core.models.hashing import replace_text
 from t2v_core.request import FIELDS
 from t2v_core.service import CHOICES
 
@@ -44,13 +43,9 @@ def save(folder: Path, name: str, values: Mapping[str, Any]) -> str:
         raise OutputError("The preset has no name.", remedy="Type one into the field, then save.")
     path = _path(folder, name)
     text = json.dumps(request_of(values).to_dict(), ensure_ascii=False, indent=2)
-    draft = folder / f".{secrets.token_hex(4)}.partial"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        draft.write_text(text, encoding="utf-8")
-        os.replace(draft, path)
+        replace_text(path, text)
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise OutputError(f"The preset can't be written to {path}: {error.strerror}.") from error
     return path.stem
 
