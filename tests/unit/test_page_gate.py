@@ -195,14 +195,15 @@ def test_the_manifest_is_for_everybody_and_says_nothing(house):
     assert "x-page" not in reply.headers
 
 
-def test_a_page_that_was_left_is_no_error_and_everything_else_is(open_house, monkeypatch):
+@pytest.mark.parametrize("error", [RuntimeError("response already started"), KeyError("the page's number")])
+def test_a_page_that_was_left_is_no_error_and_everything_else_is(open_house, monkeypatch, error):
     async def fail(scope, receive, send):
         await Page()(scope, receive, send)
-        raise RuntimeError("response already started")
+        raise error
 
     monkeypatch.setattr(open_house.gate, "_app", fail)
     assert open_house.ask("/gradio_api/queue/data").status == 200
-    with pytest.raises(RuntimeError, match="already started"):
+    with pytest.raises(type(error), match=str(error.args[0])):
         open_house.ask("/gradio_api/info")
 
 

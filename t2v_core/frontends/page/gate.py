@@ -119,8 +119,9 @@ class Gate:
         kept = [pair for pair in scope["headers"] if pair[0].lower() != name]
         try:
             await self._app({**scope, "headers": [*kept, (name, visitor.encode())]}, receive, send)
-        except RuntimeError:
-            # gradio raises in the middle of an answer when a page was left that waited for it; nobody is there to see.
+        except (KeyError, RuntimeError):
+            # gradio raises in the middle of an answer when a page was left that waited for it, and when it has
+            # forgotten the page before the connection ended; nobody is there to see.
             if not self._path(scope).endswith(ANSWERS):
                 raise
             logger.debug("A page was left", exc_info=True)
