@@ -43,16 +43,9 @@ class StandaloneHost:
 
     def device(self) -> str:
         """The named device, or the first kind that this machine has."""
-        import torch
+        from t2v_core.rendering.devices import best_device
 
-        if self.device_name:
-            return _usable(self.device_name)
-        if torch.cuda.is_available():
-            return "cuda"
-        if torch.backends.mps.is_available():
-            return "mps"
-        xpu = getattr(torch, "xpu", None)
-        return "xpu" if xpu is not None and xpu.is_available() else "cpu"
+        return _usable(self.device_name) if self.device_name else best_device()
 
     @contextlib.contextmanager
     def borrow_device(self) -> Iterator[None]:

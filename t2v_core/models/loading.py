@@ -163,12 +163,17 @@ def match_part(model: ModelFolder, part: Part) -> tuple[Target, ...]:
     return match(
         path,
         read_weights(path),
-        {name: tuple(value.shape) for name, value in _build(part, model.config).state_dict().items()},
+        shapes_of(part, model.config),
         spellings=spellings(part, model.config),
         may_be_unused=lambda name: may_be_unused(part, name, model.config),
         kind=_KINDS[part],
         usual_names=_USUAL_NAMES,
     )
+
+
+def shapes_of(part: Part, config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """The names and shapes of a network's tensors."""
+    return {name: tuple(value.shape) for name, value in _build(part, config).state_dict().items()}
 
 
 def count_bytes(targets: tuple[Target, ...]) -> int:
@@ -192,6 +197,17 @@ def _fill(
     dtype: torch.dtype | None,
     progress: Progress,
 ) -> Network:
+    # A tensor made in inference mode could later be neither changed nor compiled.
+    with torch.inference_mode(mode=False):
+        state = _read(targets, device=device, dtype=dtype, progress=progress)
+        network.load_state_dict(state, strict=True, assign=True)
+        # Last, for torch before 2.2 asks for the gradients of what it assigns.
+        return network.requires_grad_(False).eval()
+
+
+def _read(
+    targets: tuple[Target, ...], *, device: torch.device | str, dtype: torch.dtype | None, progress: Progress
+) -> dict[str, Tensor]:
     state: dict[str, Tensor] = {}
     done, total, staging = 0, count_bytes(targets), new_staging()
     progress(0, total)
@@ -205,9 +221,7 @@ def _fill(
             done += source.nbytes
             progress(done, total)
         state[target.name] = value
-    network.load_state_dict(state, strict=True, assign=True)
-    # Last, for torch before 2.2 asks for the gradients of what it assigns.
-    return network.requires_grad_(False).eval()
+    return state
 
 
 def read_into(out: Tensor, ref: TensorRef, *, staging: Tensor | None = None) -> None:

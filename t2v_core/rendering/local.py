@@ -17,9 +17,11 @@ from t2v_core.models.hashing import user_cache_folder
 from t2v_core.models.layouts import ModelFolder
 from t2v_core.models.loading import count_parameters
 from t2v_core.models.modelscope.checkpoint import Part
+from t2v_core.rendering.devices import memory_in_use, no_gradients, traits_of
 from t2v_core.rendering.forecast import Forecast, Watch, Work, foretell, read, remember
 from t2v_core.rendering.local_model import LocalModel
-from t2v_core.rendering.plan import FULL_PRECISION, Plan, Rest, decode_chunk, memory_in_use, resolve_precision
+from t2v_core.rendering.plain_attention import attention_by
+from t2v_core.rendering.plan import FULL_PRECISION, Plan, Rest, decode_chunk, resolve_precision
 from t2v_core.rendering.story import levels_of, tell
 from t2v_core.request import GenerationRequest, problem
 from t2v_core.run import Notice, Run
@@ -114,10 +116,11 @@ class LocalRenderer:
         return self._examined[1]
 
     def _render(self, request: GenerationRequest, run: Run) -> Video:
-        watch = Watch(memory_in_use(self._host.device()))
+        device = self._host.device()
+        watch = Watch(memory_in_use(device))
         before = self._model.weights if self._model is not None else 0
         try:
-            with run.heard_by(watch):
+            with run.heard_by(watch), no_gradients(device), attention_by(fused=traits_of(device).fused_attention):
                 folder = self._find(request.model)
                 model = self._model_for(folder, request, run=run)
                 video = tell(request, model, run)

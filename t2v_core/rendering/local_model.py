@@ -114,7 +114,7 @@ class LocalModel:
         with interruptible(autoencoder, stopped):
             yield to_pictures
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def preview(self, latents: Tensor) -> Frames:
         """Latents (c, f, h, w) to (f, h, w, 3) by the linear map that is nearest to the decoder."""
         *channels, offset = torch.tensor(self._config.vae.preview_map)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from t2v_core.request import problem
 
 if TYPE_CHECKING:
     import torch
@@ -46,11 +47,20 @@ class Plan:
 
 
 def resolve_precision(asked: str, *, device: str, parameters: int) -> str:
-    """The number format of a run: what was asked, else fp16 on a GPU, and on a CPU fp32 if `parameters` fit so."""
+    """The number format of a run: what was asked, else a GPU's best half, and on a CPU fp32 if `parameters` fit so.
+
+    Raises:
+        RequestError: the device can't hold numbers of that format.
+    """
+    from t2v_core.rendering.devices import traits_of
+
+    traits = traits_of(device)
+    if asked not in (AUTO, *traits.stores):
+        raise problem("precision", f"{traits.label} has no {asked}. Choose {' or '.join(traits.stores)}.")
     if asked != AUTO:
         return asked
-    if not device.startswith("cpu"):
-        return "fp16"
+    if not traits.is_cpu:
+        return traits.best_half
     needed = parameters * _BYTES[FULL_PRECISION] * _ROOM_BESIDE_WEIGHTS
     return FULL_PRECISION if needed < free_memory() else "bf16"
 
@@ -60,7 +70,9 @@ def decode_chunk(pixels: int, *, device: str) -> int:
 
     A CPU takes as long for each frame of several as for one alone, where it takes seconds: it decodes them one by one.
     """
-    if device.startswith("cpu"):
+    from t2v_core.rendering.devices import kind_of
+
+    if kind_of(device) == "cpu":
         return 1
     return max(1, min(_LARGEST_CHUNK, _PIXELS_AT_ONCE // max(1, pixels)))
 
@@ -70,16 +82,3 @@ def free_memory() -> int:
     import psutil
 
     return psutil.virtual_memory().available
-
-
-def memory_in_use(device: str) -> Callable[[], int]:
-    """What tells how many bytes this process uses of a GPU's memory at most, or now of main memory."""
-    if device.startswith("cuda"):
-        import torch
-
-        torch.cuda.reset_peak_memory_stats(device)
-        return lambda: torch.cuda.max_memory_allocated(device)
-    import psutil
-
-    process = psutil.Process()
-    return lambda: process.memory_info().rss

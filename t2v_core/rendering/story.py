@@ -81,7 +81,7 @@ class Sampled:
     steps_done: int
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def tell(request: GenerationRequest, model: VideoModel, run: Run) -> Video:
     """Make the clip of a resolved request."""
     text = encode(request, model, run)

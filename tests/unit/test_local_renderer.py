@@ -165,8 +165,6 @@ def test_a_long_prompt_is_used_whole_and_a_short_one_filled_up(host, states, ren
         ("bf16", "cpu", 2**40, "bf16"),
         ("auto", "cpu", 2**40, "fp32"),
         ("auto", "cpu", 2**20, "bf16"),
-        ("auto", "cuda:0", 2**20, "fp16"),
-        ("auto", "mps", 2**20, "fp16"),
     ],
 )
 def test_precision_follows_device_and_memory(asked, device, free, expected, monkeypatch):

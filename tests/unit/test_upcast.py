@@ -10,7 +10,7 @@ from torch import nn
 from t2v_core.models.modelscope.checkpoint import Part
 from t2v_core.models.modelscope.text_encoder import TextEncoder
 from t2v_core.models.modelscope.unet import UNet3D
-from t2v_core.rendering import upcast
+from t2v_core.rendering import devices
 from t2v_core.rendering.upcast import compute_dtype, widen_on_use
 
 
@@ -57,19 +57,10 @@ def test_the_weights_are_narrow_again_after_an_error():
         (torch.bfloat16, "cpu", "avx512f avx512_bf16", torch.bfloat16),
         (torch.float16, "cpu", "avx512_bf16", torch.float32),
         (torch.float32, "cpu", "", torch.float32),
-        (torch.float16, "cuda:1", "", torch.float16),
-        (torch.bfloat16, "mps", "", torch.bfloat16),
     ],
 )
 def test_the_processor_decides(weights, device, flags, expected, monkeypatch):
-    monkeypatch.setattr(upcast, "_cpu_flags", lambda: frozenset(flags.split()))
+    monkeypatch.setattr(devices, "cpu_flags", lambda: frozenset(flags.split()))
+    devices.traits_of.cache_clear()
     assert compute_dtype(weights, device=device) is expected
-
-
-def test_flags_are_read_from_what_linux_says(tmp_path, monkeypatch):
-    (tmp_path / "cpuinfo").write_text("processor\t: 0\nflags\t\t: fpu avx512_bf16\nflags\t\t: fpu\n")
-    monkeypatch.setattr(upcast, "_CPU_FACTS", tmp_path / "cpuinfo")
-    monkeypatch.setattr(upcast.platform, "system", lambda: "Linux")
-    upcast._cpu_flags.cache_clear()
-    assert upcast._cpu_flags() == {"fpu", "avx512_bf16"}
-    upcast._cpu_flags.cache_clear()
+    devices.traits_of.cache_clear()
