@@ -146,6 +146,15 @@ class GenerationRequest:
         infotext="Split guidance",
         group="Machine",
     )
+    memory: str = spec(
+        "auto",
+        "Memory",
+        "What saves memory; none changes the picture, each further one is slower. all: the model stays on the device. "
+        "parts: only what works does. halves: guidance is split too. slices: attention works in slices too. "
+        "blocks: the UNet comes block by block, for cards of 4 GB. auto: the fastest that fits.",
+        chosen=True,
+        group="Machine",
+    )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], *, choices: Choices) -> GenerationRequest:

@@ -19,6 +19,7 @@ from t2v_core.media import PRESETS, WRITERS, Encoding
 from t2v_core.media.naming import Placement
 from t2v_core.media.output import check_output_folder, estimated_bytes, save, save_frames, save_text
 from t2v_core.models.catalogue import DEMO, DEMO_KNOWS
+from t2v_core.rendering.measures import MEMORY
 from t2v_core.rendering.plan import PRECISIONS
 from t2v_core.rendering.renderer import Renderer
 from t2v_core.request import LARGEST_SEED, RANDOM_SEED, GenerationRequest
@@ -32,6 +33,7 @@ CHOICES: Choices = {
     "format": tuple(WRITERS),
     "preset": PRESETS,
     "precision": PRECISIONS,
+    "memory": MEMORY,
 }
 """What the fields that name a row of a table may say, made from the tables."""
 

@@ -70,7 +70,14 @@ def test_without_a_folder_files_go_where_the_webui_keeps_them(renderers, capsys)
 
 
 def test_there_is_a_flag_for_every_field_and_it_reaches_the_request(renderers):
-    texts = {"sampler": "Euler a", "schedule": "Karras", "format": "mp4", "preset": "fast", "precision": "bf16"}
+    texts = {
+        "sampler": "Euler a",
+        "schedule": "Karras",
+        "format": "mp4",
+        "preset": "fast",
+        "precision": "bf16",
+        "memory": "slices",
+    }
     wanted = {}
     flags = []
     for field in FIELDS.values():

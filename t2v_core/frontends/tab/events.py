@@ -17,7 +17,7 @@ from t2v_core.frontends.tab.surroundings import PromptRow, Results, Surroundings
 RESULTS = ("player", "keys", "recipe", "messages")
 """The components of a run's results, in the order of `Maker.generate`; messages are the last of every handler."""
 
-WEIGHTY = ("model", "steps", "cfg_scale", "width", "height", "frames", "count", "precision", "split_guidance")
+WEIGHTY = ("model", "steps", "cfg_scale", "width", "height", "frames", "count", "precision", "split_guidance", "memory")
 """The fields on which a run's time and memory depend."""
 
 Parts = Mapping[str, Any]
