@@ -5,6 +5,7 @@ Shapes: b batch, c channels, f frames, h w latent height and width, n tokens, d 
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
 
 import torch
@@ -20,6 +21,17 @@ Predict = Callable[[Tensor, Tensor, Tensor], Tensor]
 It's given float32 and casts to what its weights want; the output may have any floating dtype."""
 
 
+class Half(enum.Enum):
+    """The two texts of guidance."""
+
+    UNCOND = enum.auto()
+    COND = enum.auto()
+
+
+Announce = Callable[[Level, tuple[Half, ...]], None]
+"""Hears before each call of the network at which level it is, and which texts its batch has, in their order."""
+
+
 def guided(
     predict: Predict,
     prediction: Prediction,
@@ -29,32 +41,43 @@ def guided(
     scale: float,
     rescale: float = 0.0,
     split: bool = False,
+    until: Level | None = None,
+    announce: Announce = lambda level, halves: None,
 ) -> Denoise:
     """A denoiser that follows `cond` and leaves `uncond`, both text (1, n, d): uncond + scale * (cond - uncond).
 
     At scale 1 the unconditional half is neither run nor needed. Otherwise both halves run as one batch of two,
-    unconditional first, or with `split` one after the other, which takes less memory. `rescale` in 0..1 is the share of
-    the output whose contrast is put back to the conditional's; it acts on the network's raw output, as in Diffusers.
-    Timesteps are float32, as they may be fractional. The estimate has the latents' dtype and device.
+    unconditional first, or with `split` one after the other, which takes less memory. From the level `until` on, where
+    there is little noise left, the conditional runs alone (arXiv 2404.07724: there guidance hardly does anything).
+    `rescale` in 0..1 is the share of the output whose contrast is put back to the conditional's; it acts on the
+    network's raw output, as in Diffusers. Timesteps are float32, as they may be fractional. The estimate has the
+    latents' dtype and device.
 
     Raises:
         ValueError: if guidance needs an unconditional text and there is none of the conditional's shape.
     """
+
+    def call(latents: Tensor, level: Level, text: Tensor, *halves: Half) -> Tensor:
+        announce(level, halves)
+        return predict(latents, _timesteps(latents, level), text)
+
     if scale == 1:
-        return _denoiser(lambda latents, level: predict(latents, _timesteps(latents, level), cond), prediction)
+        return _denoiser(lambda latents, level: call(latents, level, cond, Half.COND), prediction)
     if uncond is None or uncond.shape != cond.shape:
         found = None if uncond is None else tuple(uncond.shape)
         raise ValueError(f"guidance needs two texts of one shape, not {tuple(cond.shape)} and {found}")
     both = torch.cat([uncond, cond])
 
     def output(latents: Tensor, level: Level) -> Tensor:
+        if until is not None and level.sigma <= until.sigma:
+            return call(latents, level, cond, Half.COND)
         if split:
-            timesteps = _timesteps(latents, level)
-            without = predict(latents, timesteps, uncond).to(latents.dtype)
-            with_text = predict(latents, timesteps, cond).to(latents.dtype)
+            without = call(latents, level, uncond, Half.UNCOND).to(latents.dtype)
+            with_text = call(latents, level, cond, Half.COND).to(latents.dtype)
         else:
             twice = repeat(latents, "b c f h w -> (two b) c f h w", two=2)
-            without, with_text = predict(twice, _timesteps(twice, level), both).to(latents.dtype).chunk(2)
+            outputs = call(twice, level, both, Half.UNCOND, Half.COND).to(latents.dtype)
+            without, with_text = outputs.chunk(2)
         combined = without + scale * (with_text - without)
         return _rescaled(combined, with_text, rescale) if rescale else combined
 
