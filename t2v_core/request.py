@@ -197,3 +197,11 @@ FIELDS = fields_of(GenerationRequest)
 def problem(field: str, message: str) -> RequestError:
     """A `RequestError` about one field."""
     return RequestError([FieldProblem(field, message)])
+    vae_precision: str = spec(
+        "auto",
+        "VAE precision",
+        "The autoencoder's number format. auto: the network's, and a wider one where its pictures would be black.",
+        infotext="VAE precision",
+        chosen=True,
+        group="Machine",
+    )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from t2v_core.errors import NonFiniteError, OutOfMemoryError
+from t2v_core.errors import OutOfMemoryError
 from t2v_core.host import Host
 from t2v_core.models.catalogue import find_model
 from t2v_core.models.hashing import user_cache_folder
@@ -21,10 +21,10 @@ from t2v_core.rendering.devices import memory_in_use, no_gradients, traits_of
 from t2v_core.rendering.forecast import Forecast, Watch, Work, foretell, read, remember
 from t2v_core.rendering.local_model import LocalModel
 from t2v_core.rendering.plain_attention import attention_by
-from t2v_core.rendering.plan import FULL_PRECISION, Plan, Rest, decode_chunk, resolve_precision
+from t2v_core.rendering.plan import Plan, Rest, decode_chunk, resolve_precision
 from t2v_core.rendering.story import levels_of, tell
 from t2v_core.request import GenerationRequest, problem
-from t2v_core.run import Notice, Run
+from t2v_core.run import Run
 from t2v_core.sampling.schedule import NoiseSchedule
 from t2v_core.video import Video
 
@@ -67,20 +67,6 @@ class LocalRenderer:
             finally:
                 self._put_to_rest()
 
-    def render(self, request: GenerationRequest, run: Run) -> Video:
-        """See `Renderer.render`; what isn't finite is tried once more in fp32."""
-        try:
-            return self._render(request, run)
-        except NonFiniteError as error:
-            if request.precision == FULL_PRECISION:
-                raise NonFiniteError(
-                    error.problem,
-                    remedy="The model's files may be damaged: python -m t2v_core doctor --thorough examines them. "
-                    "If they are whole, lower the CFG scale.",
-                ) from error
-            run.report(Notice(f"{error.problem} Trying once more in {FULL_PRECISION}."))
-        return self._render(dataclasses.replace(request, precision=FULL_PRECISION), run)
-
     def _put_to_rest(self) -> None:
         rest = self._rest()
         if rest is Rest.NOWHERE:
@@ -92,7 +78,7 @@ class LocalRenderer:
         """See `Renderer.forecast`."""
         folder = self._find(request.model)
         resolved = self._resolve(request, folder)
-        plan = Plan(device=self._host.device(), precision=resolved.precision)
+        plan = self._plan(resolved)
         weights = plan.dtype.itemsize * self._parameters(folder)
         loaded = self._model is not None and self._model.serves(folder, plan)
         told = foretell(self._work(resolved, folder), read(self._measurements), loaded=loaded)
@@ -115,7 +101,8 @@ class LocalRenderer:
             self._examined = (folder, sum(count_parameters(folder, part) for part in Part))
         return self._examined[1]
 
-    def _render(self, request: GenerationRequest, run: Run) -> Video:
+    def render(self, request: GenerationRequest, run: Run) -> Video:
+        """See `Renderer.render`."""
         device = self._host.device()
         watch = Watch(memory_in_use(device))
         before = self._model.weights if self._model is not None else 0
@@ -138,8 +125,11 @@ class LocalRenderer:
             remember(self._measurements, watch.measurement(work, weights=max(0, model.weights - before)))
         return video
 
+    def _plan(self, request: GenerationRequest) -> Plan:
+        return Plan(device=self._host.device(), precision=request.precision, vae_precision=request.vae_precision)
+
     def _model_for(self, folder: ModelFolder, request: GenerationRequest, *, run: Run) -> LocalModel:
-        plan = Plan(device=self._host.device(), precision=request.precision)
+        plan = self._plan(request)
         if self._model is None or not self._model.serves(folder, plan):
             self._model = None  # gives the memory back before the next one takes its own
             self._model = LocalModel(folder, plan, run)

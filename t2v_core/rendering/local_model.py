@@ -9,17 +9,18 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from t2v_core.errors import Cancelled
+from t2v_core.errors import Cancelled, NonFiniteError
 from t2v_core.models.hashing import model_hash
 from t2v_core.models.layouts import ModelFolder
 from t2v_core.models.loading import load_part
 from t2v_core.models.modelscope.checkpoint import Part
 from t2v_core.models.modelscope.tokenizer import tokenize
 from t2v_core.rendering.interruptible import Stopped, interruptible
-from t2v_core.rendering.plan import Plan, decode_chunk
-from t2v_core.rendering.upcast import compute_dtype, widen_on_use
+from t2v_core.rendering.number_formats import number_format, wider
+from t2v_core.rendering.plan import AUTO, Plan, decode_chunk
+from t2v_core.rendering.upcast import widen_on_use
 from t2v_core.request import GenerationRequest
-from t2v_core.run import Progress, Run, Stage
+from t2v_core.run import Notice, Progress, Run, Stage
 from t2v_core.sampling.denoiser import Prediction
 from t2v_core.sampling.schedule import NoiseSchedule
 from t2v_core.video import Frames, ModelIdentity
@@ -33,7 +34,7 @@ class LocalModel:
         self._config = folder.config
         self._plan = plan
         self._parts: dict[Part, nn.Module] = {}
-        self._computes_in = compute_dtype(plan.dtype, device=plan.device)
+        self._formats = {part: number_format(plan.precision_of(part), device=plan.device) for part in Part}
         self.identity = ModelIdentity(folder.name, model_hash(folder, progress=_loading(run)))
         self.prediction = Prediction.named(folder.config.noise.prediction)
         self.noise_schedule = NoiseSchedule.from_config(dataclasses.asdict(folder.config.noise))
@@ -54,6 +55,28 @@ class LocalModel:
             part.to(device)
 
     def latent_shape(self, request: GenerationRequest) -> tuple[int, int, int, int]:
+    def used(self, request: GenerationRequest) -> GenerationRequest:
+        """The request with the number formats that its clip is made in, which may have had to be wider than asked."""
+        vae = self._formats[Part.AUTOENCODER].name
+        own = self._plan.with_precision(self._formats[Part.UNET].name).precision_of(Part.AUTOENCODER)
+        if request.vae_precision != AUTO or vae != own:
+            request = dataclasses.replace(request, vae_precision=vae)
+        return dataclasses.replace(request, precision=self._formats[Part.UNET].name)
+
+    def widen(self, part: Part, error: NonFiniteError, run: Run) -> None:
+        """Let a part that gave NaN compute in a wider number format from now on; a `Notice` says so.
+
+        The text tower has the UNet's format, as it has in a run that is asked for that format.
+
+        Raises:
+            NonFiniteError: there is none.
+        """
+        name = wider(self._formats[part].name, error, device=self._plan.device)
+        run.report(Notice(f"{error.problem} Doing it once more in {name}."))
+        for changed in (part, Part.TEXT) if part is Part.UNET else (part,):
+            self._formats[changed] = number_format(name, device=self._plan.device)
+            self._parts.pop(changed, None)
+
         """(c, f, h, w) of the request's clip."""
         cell = self._config.vae.downsampling
         assert request.width is not None
@@ -73,26 +96,34 @@ class LocalModel:
         Raises:
             Cancelled: the user stopped.
         """
-        tower = self._part(Part.TEXT, run)
         chunks = [tokenize(prompt) for prompt in prompts]
         longest = max(map(len, chunks))
         padded = [prompt + tokenize("") * (longest - len(prompt)) for prompt in chunks]
-        features = []
         try:
-            with interruptible(tower, lambda: run.stop is not None):
-                for tokens in run.track(padded, stage=Stage.TEXT, total=len(padded), unit="prompt"):
-                    chunk_features = tower(torch.tensor(tokens, device=self._plan.device))
-                    features.append(chunk_features.flatten(0, 1))
+            return torch.stack([self._features(tokens, run) for tokens in self._tracked(padded, run)])
         except Stopped:
             raise Cancelled from None
-        return torch.stack(features)
+
+    def _tracked(self, padded: list[list[list[int]]], run: Run) -> Iterator[list[list[int]]]:
+        self._part(Part.TEXT, run)  # before the stage begins, for loading is a stage of its own
+        return run.track(padded, stage=Stage.TEXT, total=len(padded), unit="prompt")
+
+    def _features(self, tokens: list[list[int]], run: Run) -> Tensor:
+        """One prompt's features (n, d), once more in a wider number format where they are not finite."""
+        while True:
+            tower = self._part(Part.TEXT, run)
+            with interruptible(tower, lambda: run.stop is not None):
+                features = tower(torch.tensor(tokens, device=self._plan.device)).flatten(0, 1).float()
+            if torch.isfinite(features).all():
+                return features
+            self.widen(Part.TEXT, NonFiniteError("The text tower gave values that are no text (NaN)."), run)
 
     @contextlib.contextmanager
     def predictor(
         self, run: Run, *, stopped: Callable[[], bool]
     ) -> Iterator[Callable[[Tensor, Tensor, Tensor], Tensor]]:
         """The UNet in its own number format, from and to float32 latents."""
-        unet, dtype = self._part(Part.UNET, run), self._computes_in
+        unet, dtype = self._part(Part.UNET, run), self._formats[Part.UNET].computes
 
         def predict(latents: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
             return unet(latents.to(dtype), timesteps, text.to(dtype)).float()
@@ -102,17 +133,26 @@ class LocalModel:
 
     @contextlib.contextmanager
     def decoder(self, run: Run, *, stopped: Callable[[], bool]) -> Iterator[Callable[[Tensor], Tensor]]:
-        """The autoencoder's second half: latents (f, c, h, w) to pictures (f, 3, H, W) in 0..1."""
-        # After a stop this part is still needed, to keep what was sampled.
-        autoencoder, dtype = self._part(Part.AUTOENCODER, run, stoppable=False), self._computes_in
-        scale = self._config.vae.scale_factor
+        """The autoencoder's second half: latents (f, c, h, w) to pictures (f, 3, H, W) in 0..1.
+
+        Frames that are no pictures are decoded once more in a wider number format, and so are those that follow.
+        """
+
+        def decode(latents: Tensor) -> Tensor:
+            # After a stop this part is still needed, to keep what was sampled.
+            autoencoder = self._part(Part.AUTOENCODER, run, stoppable=False)
+            scaled = latents / self._config.vae.scale_factor
+            with interruptible(autoencoder, stopped):
+                return autoencoder.decode(scaled.to(self._formats[Part.AUTOENCODER].computes)).float()  # type: ignore[operator]
 
         def to_pictures(latents: Tensor) -> Tensor:
-            pictures = autoencoder.decode((latents / scale).to(dtype))  # type: ignore[operator]
-            return (pictures.float() / 2 + 0.5).clamp(0, 1)
+            while not torch.isfinite(pictures := decode(latents)).all():
+                error = NonFiniteError("The autoencoder gave values that are no picture (NaN).")
+                self.widen(Part.AUTOENCODER, error, run)
+            return (pictures / 2 + 0.5).clamp(0, 1)
 
-        with interruptible(autoencoder, stopped):
-            yield to_pictures
+        self._part(Part.AUTOENCODER, run, stoppable=False)
+        yield to_pictures
 
     @torch.no_grad()
     def preview(self, latents: Tensor) -> Frames:
@@ -124,9 +164,10 @@ class LocalModel:
     def _part(self, name: Part, run: Run, *, stoppable: bool = True) -> nn.Module:
         if name not in self._parts:
             progress = _loading(run, stoppable=stoppable)
-            part = load_part(self._folder, name, device=self._plan.device, dtype=self._plan.dtype, progress=progress)
-            if self._computes_in is not self._plan.dtype:
-                widen_on_use(part, self._computes_in)
+            numbers = self._formats[name]
+            part = load_part(self._folder, name, device=self._plan.device, dtype=numbers.stored, progress=progress)
+            if numbers.is_widened:
+                widen_on_use(part, numbers.computes)
             self._parts[name] = part
         return self._parts[name]
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from t2v_core.models.modelscope.checkpoint import Part
+from t2v_core.rendering.number_formats import FP8, FULL_PRECISION, sixteen_bits
 from t2v_core.request import problem
 
 if TYPE_CHECKING:
@@ -15,7 +18,9 @@ AUTO = "auto"
 PRECISIONS = (AUTO, "fp32", "fp16", "bf16")
 """What a request may ask for; "auto" is resolved by `resolve_precision`."""
 
-FULL_PRECISION = "fp32"
+VAE_PRECISIONS = (AUTO, "fp32", "fp16", "bf16")
+"""The same for the autoencoder, for which "auto" is the network's own."""
+
 _BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
 # A forward pass needs room beside the weights; see "Memory" in docs/parity.md.
 _ROOM_BESIDE_WEIGHTS = 1.3
@@ -37,6 +42,19 @@ class Plan:
 
     device: str
     precision: str
+    vae_precision: str = AUTO
+
+    def precision_of(self, part: Part) -> str:
+        """The number format of one part: with fp8 only the UNet's, for the others are small or used once."""
+        if part is Part.AUTOENCODER and self.vae_precision != AUTO:
+            return self.vae_precision
+        if part is not Part.UNET and self.precision == FP8:
+            return sixteen_bits(self.device)
+        return self.precision
+
+    def with_precision(self, precision: str) -> Plan:
+        """The same plan with another number format."""
+        return dataclasses.replace(self, precision=precision)
 
     @property
     def dtype(self) -> torch.dtype:

@@ -17,6 +17,7 @@ from einops import rearrange
 from torch import Tensor
 
 from t2v_core.errors import Cancelled, NonFiniteError
+from t2v_core.models.modelscope.checkpoint import Part
 from t2v_core.rendering.interruptible import Stopped
 from t2v_core.request import GenerationRequest
 from t2v_core.run import Preview, Run, Stage
@@ -41,6 +42,14 @@ class VideoModel(Protocol):
     def latent_shape(self, request: GenerationRequest) -> tuple[int, int, int, int]:
         """(c, f, h, w) of the request's clip."""
         ...
+    def used(self, request: GenerationRequest) -> GenerationRequest:
+        """The request with the number formats that its clip is made in."""
+        ...
+
+    def widen(self, part: Part, error: NonFiniteError, run: Run) -> None:
+        """Let a part that gave NaN compute in a wider number format; raises `NonFiniteError` if there is none."""
+        ...
+
 
     def decode_chunk(self, request: GenerationRequest) -> int:
         """How many frames to decode at once."""
@@ -83,14 +92,24 @@ class Sampled:
 
 @torch.no_grad()
 def tell(request: GenerationRequest, model: VideoModel, run: Run) -> Video:
-    """Make the clip of a resolved request."""
-    text = encode(request, model, run)
+    """Make the clip of a resolved request.
+
+    What isn't finite is done once more in a wider number format: text and sampling as a whole, so that the video's
+    recipe is true of every step, and of the other parts only what failed.
+    """
     noise = draw(request, model)
-    sampled = sample(request, model, run, text=text, noise=noise)
+    while True:
+        text = encode(request, model, run)
+        try:
+            sampled = sample(request, model, run, text=text, noise=noise)
+            break
+        except NonFiniteError as error:
+            model.widen(Part.UNET, error, run)
     frames = decode(sampled.latents, request, model, run)
     unfinished = sampled.steps_done < _given(request.steps) or len(frames) < _given(request.frames)
     return Video(
         frames, request, model.identity, steps_done=sampled.steps_done, partial=unfinished, versions=_versions()
+    request = model.used(request)
     )
 
 

@@ -29,6 +29,7 @@ ASKED: dict[str, Any] = {
     "frames": 5,
     "fps": 11,
     "precision": "fp32",
+    "vae_precision": "fp16",
     "split_guidance": True,
 }
 """A value for each field that a recipe holds, other than the one that the page opens with."""

@@ -22,6 +22,7 @@ from t2v_core.errors import (
 from t2v_core.models.catalogue import find_model
 from t2v_core.models.modelscope.checkpoint import Part
 from t2v_core.rendering import local
+from t2v_core.rendering.devices import traits_of
 from t2v_core.rendering.local import LocalRenderer
 from t2v_core.rendering.local_model import LocalModel
 from t2v_core.rendering.plan import Plan, Rest, resolve_precision
@@ -121,15 +122,50 @@ def test_more_steps_than_the_sampler_has_are_refused_before_any_work(host, state
         renderer.resolve(GenerationRequest(model="model", sampler="LCM", steps=51))
 
 
-def test_what_overflows_in_fp16_is_made_again_in_fp32_and_says_so(host, states, renderer):
-    loud = {part: dict(state) for part, state in states.items()}
-    loud[Part.UNET]["out.2.weight"] = loud[Part.UNET]["out.2.weight"] * 1e6
+LOUD = {
+    Part.TEXT: "ln_final.weight",
+    Part.UNET: "out.2.weight",
+    Part.AUTOENCODER: "decoder.conv_out.weight",
+}
+"""A tensor of each part that is made too large for fp16."""
+
+
+@pytest.fixture(params=["bf16", "fp32"])
+def wider(request, monkeypatch):
+    """What comes after fp16, on a processor that multiplies bf16 and on one that doesn't."""
+    flags = frozenset({"avx512_bf16"} if request.param == "bf16" else ())
+    monkeypatch.setattr("t2v_core.rendering.devices.cpu_flags", lambda: flags)
+    traits_of.cache_clear()
+    yield request.param
+    traits_of.cache_clear()
+
+
+@pytest.mark.parametrize("part", LOUD)
+def test_a_part_that_overflows_in_fp16_is_run_again_in_a_wider_format_and_says_so(host, states, renderer, part, wider):
+    loud = {name: dict(state) for name, state in states.items()}
+    loud[part][LOUD[part]] = loud[part][LOUD[part]] * 1e6
     put(host, loud)
-    events = []
-    video = render(renderer, dataclasses.replace(REQUEST, model="model", precision="fp16"), Run(events.append))
-    assert [event for event in events if isinstance(event, Notice) and "fp32" in event.message]
-    assert video.request.precision == "fp32"
-    assert np.array_equal(video.frames, render(renderer, REQUEST.with_field("model", "model")).frames)
+    events, again = [], []
+    request = dataclasses.replace(REQUEST, model="model", precision="fp16")
+    video = render(renderer, request, Run(events.append))
+    assert [wider in event.message for event in events if isinstance(event, Notice)] == [True]
+    assert video.request.precision == (wider if part is Part.UNET else "fp16")
+    assert video.request.vae_precision == {Part.UNET: "fp16", Part.AUTOENCODER: wider}.get(part, "auto")
+    sampled = [event.done for event in events if isinstance(event, Progress) and event.stage is Stage.SAMPLING]
+    assert sampled == ([0, 0, 1, 2] if part is Part.UNET else [0, 1, 2])
+    # Its recipe makes the same video, and the next clip doesn't try what has failed.
+    assert np.array_equal(video.frames, render(LocalRenderer(host), video.request).frames)
+    assert np.array_equal(video.frames, render(renderer, request, Run(again.append)).frames)
+    assert not [event for event in again if isinstance(event, Notice)]
+
+
+def test_the_autoencoder_has_a_number_format_of_its_own(host, states, renderer):
+    put(host, states)
+    request = dataclasses.replace(REQUEST, model="model", precision="bf16")
+    frames = {name: render(renderer, request.with_field("vae_precision", name)) for name in ("auto", "bf16", "fp32")}
+    assert np.array_equal(frames["auto"].frames, frames["bf16"].frames)
+    assert not np.array_equal(frames["auto"].frames, frames["fp32"].frames)
+    assert [video.request.vae_precision for video in frames.values()] == ["auto", "bf16", "fp32"]
 
 
 def test_damaged_weights_end_in_an_error_that_names_the_doctor(host, states, renderer):

@@ -42,6 +42,12 @@ class TinyModel:
         self.broken_from = broken_from
 
     def latent_shape(self, request):
+    def used(self, request):
+        return request
+
+    def widen(self, part, error, run):
+        raise error
+
         return 4, request.frames, request.height // 8, request.width // 8
 
     def decode_chunk(self, request):

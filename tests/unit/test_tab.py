@@ -220,6 +220,7 @@ CHANGED = {
     "frames": 5,
     "fps": 12.5,
     "precision": "bf16",
+    "vae_precision": "fp32",
     "split_guidance": True,
 }
 
