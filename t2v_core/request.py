@@ -139,6 +139,14 @@ class GenerationRequest:
         chosen=True,
         group="Machine",
     )
+    vae_precision: str = spec(
+        "auto",
+        "VAE precision",
+        "The autoencoder's number format. auto: the network's, and a wider one where its pictures would be black.",
+        infotext="VAE precision",
+        chosen=True,
+        group="Machine",
+    )
     split_guidance: bool = spec(
         False,
         "Split guidance",
@@ -197,11 +205,3 @@ FIELDS = fields_of(GenerationRequest)
 def problem(field: str, message: str) -> RequestError:
     """A `RequestError` about one field."""
     return RequestError([FieldProblem(field, message)])
-    vae_precision: str = spec(
-        "auto",
-        "VAE precision",
-        "The autoencoder's number format. auto: the network's, and a wider one where its pictures would be black.",
-        infotext="VAE precision",
-        chosen=True,
-        group="Machine",
-    )

@@ -33,8 +33,8 @@ CHOICES: Choices = {
     "format": tuple(WRITERS),
     "preset": PRESETS,
     "precision": PRECISIONS,
-    "memory": MEMORY,
     "vae_precision": VAE_PRECISIONS,
+    "memory": MEMORY,
 }
 """What the fields that name a row of a table may say, made from the tables."""
 

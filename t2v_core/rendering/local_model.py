@@ -54,7 +54,6 @@ class LocalModel:
         for part in self._parts.values():
             part.to(device)
 
-    def latent_shape(self, request: GenerationRequest) -> tuple[int, int, int, int]:
     def used(self, request: GenerationRequest) -> GenerationRequest:
         """The request with the number formats that its clip is made in, which may have had to be wider than asked."""
         vae = self._formats[Part.AUTOENCODER].name
@@ -77,6 +76,7 @@ class LocalModel:
             self._formats[changed] = number_format(name, device=self._plan.device)
             self._parts.pop(changed, None)
 
+    def latent_shape(self, request: GenerationRequest) -> tuple[int, int, int, int]:
         """(c, f, h, w) of the request's clip."""
         cell = self._config.vae.downsampling
         assert request.width is not None

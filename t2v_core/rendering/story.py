@@ -39,9 +39,6 @@ class VideoModel(Protocol):
     prediction: Prediction
     noise_schedule: NoiseSchedule
 
-    def latent_shape(self, request: GenerationRequest) -> tuple[int, int, int, int]:
-        """(c, f, h, w) of the request's clip."""
-        ...
     def used(self, request: GenerationRequest) -> GenerationRequest:
         """The request with the number formats that its clip is made in."""
         ...
@@ -50,6 +47,9 @@ class VideoModel(Protocol):
         """Let a part that gave NaN compute in a wider number format; raises `NonFiniteError` if there is none."""
         ...
 
+    def latent_shape(self, request: GenerationRequest) -> tuple[int, int, int, int]:
+        """(c, f, h, w) of the request's clip."""
+        ...
 
     def decode_chunk(self, request: GenerationRequest) -> int:
         """How many frames to decode at once."""
@@ -106,10 +106,10 @@ def tell(request: GenerationRequest, model: VideoModel, run: Run) -> Video:
         except NonFiniteError as error:
             model.widen(Part.UNET, error, run)
     frames = decode(sampled.latents, request, model, run)
+    request = model.used(request)
     unfinished = sampled.steps_done < _given(request.steps) or len(frames) < _given(request.frames)
     return Video(
         frames, request, model.identity, steps_done=sampled.steps_done, partial=unfinished, versions=_versions()
-    request = model.used(request)
     )
 
 

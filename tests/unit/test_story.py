@@ -41,13 +41,13 @@ class TinyModel:
         self.previews = 0
         self.broken_from = broken_from
 
-    def latent_shape(self, request):
     def used(self, request):
         return request
 
     def widen(self, part, error, run):
         raise error
 
+    def latent_shape(self, request):
         return 4, request.frames, request.height // 8, request.width // 8
 
     def decode_chunk(self, request):
