@@ -76,6 +76,7 @@ def test_there_is_a_flag_for_every_field_and_it_reaches_the_request(renderers):
         "format": "mp4",
         "preset": "fast",
         "precision": "bf16",
+        "vae_precision": "fp32",
         "memory": "slices",
     }
     wanted = {}
