@@ -8,7 +8,7 @@ import logging
 import os
 import secrets
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from t2v_core.models.layouts import ModelFolder
@@ -39,8 +39,14 @@ def model_hash(
     Raises:
         FileError: when a file is missing or can't be read.
     """
+    return hash_of(files_of(model.files[Part.UNET]), cache_file=cache_file, progress=progress)
+
+
+def hash_of(
+    files: Sequence[Path], *, cache_file: Path | None = None, progress: Callable[[int, int], None] = _ignore
+) -> str:
+    """`model_hash` of any files."""
     cache_file = cache_file or user_cache_folder() / "hashes.json"
-    files = files_of(model.files[Part.UNET])
     key = "|".join(map(_state, files))
     hashes = _read(cache_file)
     if key not in hashes:

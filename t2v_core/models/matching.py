@@ -67,20 +67,20 @@ def match(
         for ours, names in sources.items()
         for share in [_share(needed[ours], len(names))]
         for name in names
-        if name in tensors and _bare(tensors[name].shape) != _bare(share)
+        if name in tensors and bare(tensors[name].shape) != bare(share)
     ]
     if misshapen:
-        raise FileError(path, f"has tensors of another size: {_listed(misshapen)}.", remedy=_OTHER_SIZE)
+        raise FileError(path, f"has tensors of another size: {listed(misshapen)}.", remedy=_OTHER_SIZE)
     used = {name for names in sources.values() for name in names}
     unexpected = [name for name in tensors if name not in used and not may_be_unused(name)]
     for names, what in ((missing, "lacks"), (unexpected, "has unexpected")):
         if names:
-            raise FileError(path, f"{what} {_listed(names)}.", remedy=_OTHER_MODEL)
+            raise FileError(path, f"{what} {listed(names)}.", remedy=_OTHER_MODEL)
     whole_numbers = [name for name in used if not tensors[name].is_floating]
     if whole_numbers:
         raise FileError(
             path,
-            f"holds whole numbers where weights should be (quantised?): {_listed(sorted(whole_numbers))}.",
+            f"holds whole numbers where weights should be (quantised?): {listed(sorted(whole_numbers))}.",
             remedy="Get the weights as fp16, bf16 or fp32.",
         )
     return tuple(Target(name, needed[name], tuple(tensors[n] for n in names)) for name, names in sources.items())
@@ -113,14 +113,15 @@ def _share(shape: Shape, sources: int) -> Shape:
     return (shape[0] // sources, *shape[1:]) if shape else ()
 
 
-def _bare(shape: Shape) -> Shape:
+def bare(shape: Shape) -> Shape:
     """A shape without the 1s at its end: a matrix and a convolution of kernel 1 hold the same numbers."""
     while len(shape) > 1 and shape[-1] == 1:
         shape = shape[:-1]
     return shape
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """The first names and how many more there are."""
     shown = ", ".join(name[:120] for name in names[:NAMED_AT_MOST])
     more = len(names) - NAMED_AT_MOST
     return f"{len(names)} tensors: {shown} and {more} more" if more > 0 else shown

@@ -49,15 +49,33 @@ def read_torch_file(path: Path) -> dict[str, TensorRef]:
     Raises:
         FileError: when the file is damaged, cut short, holds code, or no named tensors.
     """
-    with opened(path) as file, _pickle_problems(path):
-        size = file.seek(0, 2)
-        file.seek(0)
-        is_zip = file.read(len(ZIP_START)) == ZIP_START
-        document, places = _read_zip(path, file, size) if is_zip else _read_legacy(path, file, size)
+    with _pickle_problems(path):
+        document, places = _read(path)
         tensors = _state_dict(document)
         if not tensors:
             raise FileError(path, _nameless(document), remedy="Put the model's own weights in its place.")
         return {name: _place(path, tensor, places) for name, tensor in tensors.items()}
+
+
+def read_torch_list(path: Path) -> list[TensorRef]:
+    """The tensors of a file that is a list of them, in its order; empty where it's anything else.
+
+    Raises:
+        FileError: as `read_torch_file`.
+    """
+    with _pickle_problems(path):
+        document, places = _read(path)
+        is_list = isinstance(document, list) and all(isinstance(value, StoredTensor) for value in document)
+        return [_place(path, tensor, places) for tensor in document] if is_list else []
+
+
+def _read(path: Path) -> tuple[Any, _Places]:
+    """The file's structure, and where its storages lie."""
+    with opened(path) as file:
+        size = file.seek(0, 2)
+        file.seek(0)
+        is_zip = file.read(len(ZIP_START)) == ZIP_START
+        return _read_zip(path, file, size) if is_zip else _read_legacy(path, file, size)
 
 
 @contextlib.contextmanager

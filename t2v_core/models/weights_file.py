@@ -7,7 +7,7 @@ from pathlib import Path
 
 from t2v_core.models.safetensors_file import is_safetensors, read_safetensors
 from t2v_core.models.tensors import FileError, TensorRef
-from t2v_core.models.torch_file import is_torch_file, read_torch_file
+from t2v_core.models.torch_file import is_torch_file, read_torch_file, read_torch_list
 from t2v_core.models.whole import DOWNLOAD_AGAIN, first_bytes, missing, read_json
 
 INDEX_SUFFIX = ".json"
@@ -33,6 +33,16 @@ def read_weights(path: Path) -> Mapping[str, TensorRef]:
         f"is neither a torch file nor a safetensors file ({size:,} bytes).",
         remedy="Its beginning is damaged or it is of another kind: download it again.",
     )
+
+
+def read_list(path: Path) -> list[TensorRef]:
+    """The tensors of a torch file that is a nameless list of them; empty for every other file of weights.
+
+    Raises:
+        FileError: as `read_weights`.
+    """
+    head, _ = first_bytes(path, kind="weights")
+    return read_torch_list(path) if is_torch_file(head) and not is_safetensors(head) else []
 
 
 def shards_of(index: Path) -> tuple[Path, ...]:

@@ -21,6 +21,12 @@ def spacing(steps: int, noise_schedule: NoiseSchedule, *, most_steps: int) -> tu
     return tuple(noise_schedule.at(distilled[i * most_steps // steps]) for i in range(steps))
 
 
+def strided_spacing(steps: int, noise_schedule: NoiseSchedule, *, most_steps: int) -> tuple[Level, ...]:
+    """`spacing` as T2V-Turbo's authors do it (arXiv 2405.18750): every `most_steps // steps`-th from the last down."""
+    stride, kept = len(noise_schedule) // most_steps, most_steps // steps
+    return tuple(noise_schedule.at(stride * (most_steps - i * kept) - 1) for i in range(steps))
+
+
 def sample(
     denoise: Denoise,
     latents: Tensor,

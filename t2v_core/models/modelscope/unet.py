@@ -32,6 +32,8 @@ class UNet3D(nn.Module):
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
         self.config = config
+        self.guidance: Tensor | None = None
+        """What a LoRA that takes the guidance scale adds to the timestep's embedding, (dim,) float32."""
         time_dim = 4 * config.dim
         self.time_embed = nn.Sequential(nn.Linear(config.dim, time_dim), nn.SiLU(), nn.Linear(time_dim, time_dim))
 
@@ -82,7 +84,10 @@ class UNet3D(nn.Module):
             (b, c, f, h, w).
         """
         frames = latents.shape[2]
-        time = self.time_embed(timestep_embedding(timesteps, self.config.dim).to(latents.dtype))
+        moment = timestep_embedding(timesteps, self.config.dim)
+        if self.guidance is not None:
+            moment = moment + self.guidance.to(moment.device)
+        time = self.time_embed(moment.to(latents.dtype))
         x = rearrange(latents, "b c f h w -> (b f) c h w").contiguous(memory_format=torch.channels_last)
         inputs, outputs = list(self.input_blocks), list(self.output_blocks)
 
