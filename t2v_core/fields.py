@@ -27,7 +27,8 @@ class Spec:
     """One row. `infotext` is the key in the file's metadata, "" where the value doesn't belong there.
 
     `chosen` fields take one value of a table that is handed in when they are checked. `usual` is where a slider ends
-    when the allowed maximum is far beyond what people use.
+    when the allowed maximum is far beyond what people use. `off` is the value at which a field does nothing, and stays
+    out of the infotext. `otherwise` says who fills a field that is left open.
     """
 
     label: str
@@ -40,6 +41,8 @@ class Spec:
     multiple: int | None = None
     chosen: bool = False
     group: str = "Video"
+    off: float | None = None
+    otherwise: str = "the model's own"
 
 
 @dataclass(frozen=True, slots=True)

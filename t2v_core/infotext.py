@@ -65,8 +65,8 @@ def format_infotext(
 ) -> str:
     """The infotext of a clip: one line or more, no control characters but newline and tab.
 
-    Fields at their default are left out, which says the same. `partial_steps` is how many of the request's steps a
-    stopped clip got. `notes` become further pairs. `versions` is program → version, with ours under "txt2video".
+    Fields at their default, or off, are left out, which says the same. `partial_steps` is how many of the request's
+    steps a stopped clip got. `notes` become further pairs. `versions` is program → version, ours under "txt2video".
     """
     pairs = dict(_request_pairs(request, model))
     if len(pairs) < _FEWEST_PAIRS:
@@ -124,7 +124,7 @@ def _request_pairs(
             yield _SIZE, f"{request.width}x{request.height}"
         elif sized and row.name == "height":
             pass
-        elif value is not None and (defaults_too or value != row.default):
+        elif value not in (None, row.spec.off) and (defaults_too or value != row.default):
             yield key, _written(value)
         if row.name == "height":
             yield from ((key, value) for key, value in ((_HASH, model.hash), (_MODEL, model.name)) if value)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from t2v_core.errors import FieldProblem, RequestError
-from t2v_core.fields import Choices, fields_of, problems_in, spec
+from t2v_core.fields import Choices, closest, fields_of, problems_in, spec
+from t2v_core.speed import EXACT, SPEEDS
 
 RANDOM_SEED = -1
 LARGEST_SEED = 2**32 - 1
@@ -82,6 +83,7 @@ class GenerationRequest:
         minimum=0,
         maximum=1,
         step=0.05,
+        otherwise="the sampler's own",
     )
     seed: int = spec(
         RANDOM_SEED,
@@ -103,6 +105,64 @@ class GenerationRequest:
     )
     fps: float | None = spec(
         None, "Frames per second", "How fast they are shown.", infotext="FPS", minimum=1, maximum=120, usual=60, step=1
+    )
+    speed: str = spec(
+        EXACT,
+        "Speed",
+        "Exact leaves nothing out. Balanced and Draft fill the shortcuts that are left open: faster, and a little "
+        "another picture.",
+        chosen=True,
+        group="Shortcuts",
+    )
+    reuse_features: int | None = spec(
+        None,
+        "Reuse features",
+        "Runs the deep part of the network in every so-many-th step only (arXiv 2312.00858); 1 is off.",
+        infotext="Reuse features",
+        minimum=1,
+        maximum=10,
+        step=1,
+        group="Shortcuts",
+        off=1,
+        otherwise="the speed's",
+    )
+    guidance_until: float | None = spec(
+        None,
+        "Guidance until",
+        "The share of the steps, from the first on, that is guided; the others take half the time. 1 is all of them.",
+        infotext="Guidance until",
+        minimum=0,
+        maximum=1,
+        step=0.05,
+        group="Shortcuts",
+        off=1,
+        otherwise="the speed's",
+    )
+    merge_tokens: float | None = spec(
+        None,
+        "Merge tokens",
+        "The share of a frame's places that attend as one with their like (arXiv 2303.17604). Gains on large "
+        "pictures only; 0 is off.",
+        infotext="Merge tokens",
+        minimum=0,
+        maximum=0.75,
+        step=0.05,
+        group="Shortcuts",
+        off=0,
+        otherwise="the speed's",
+    )
+    attention_window: int | None = spec(
+        None,
+        "Attention window",
+        "In clips of more frames than this, each frame attends to its neighbours only; 0 is off.",
+        infotext="Attention window",
+        minimum=0,
+        maximum=4096,
+        usual=64,
+        step=1,
+        group="Shortcuts",
+        off=0,
+        otherwise="the speed's",
     )
     count: int = spec(
         1,
@@ -185,13 +245,19 @@ class GenerationRequest:
         self.from_dict({name: getattr(self, name) for name in FIELDS}, choices=choices)
 
     def resolve(self, defaults: ModelDefaults) -> GenerationRequest:
-        """Fill the fields left open with the model's own values."""
-        open_fields = {
-            field.name: getattr(defaults, field.name)
-            for field in dataclasses.fields(defaults)
-            if getattr(self, field.name) is None
-        }
-        return dataclasses.replace(self, **open_fields)
+        """Fill the fields left open with the model's own values, and the shortcuts with the speed's.
+
+        Raises:
+            RequestError: there is no speed of that name.
+        """
+        if self.speed not in SPEEDS:
+            raise problem("speed", f"There is no speed {self.speed!r}. {closest(self.speed, list(SPEEDS))}")
+        fills = dataclasses.asdict(defaults)
+        steps = fills["steps"] if self.steps is None else self.steps
+        fills |= SPEEDS[self.speed].fills(steps=steps)
+        return dataclasses.replace(
+            self, **{name: value for name, value in fills.items() if getattr(self, name) is None}
+        )
 
     def with_field(self, name: str, value: Any) -> GenerationRequest:
         """The same request with one field changed."""

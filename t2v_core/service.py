@@ -25,6 +25,7 @@ from t2v_core.rendering.renderer import Renderer
 from t2v_core.request import LARGEST_SEED, RANDOM_SEED, GenerationRequest
 from t2v_core.run import ClipSaved, ClipStarted, Notice, Run, Stage
 from t2v_core.sampling import SAMPLERS, SCHEDULES
+from t2v_core.speed import SPEEDS
 from t2v_core.video import Frames, Video
 
 CHOICES: Choices = {
@@ -35,6 +36,7 @@ CHOICES: Choices = {
     "precision": PRECISIONS,
     "vae_precision": VAE_PRECISIONS,
     "memory": MEMORY,
+    "speed": tuple(SPEEDS),
 }
 """What the fields that name a row of a table may say, made from the tables."""
 

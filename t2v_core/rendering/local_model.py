@@ -14,6 +14,7 @@ from t2v_core.models.hashing import model_hash
 from t2v_core.models.layouts import ModelFolder
 from t2v_core.models.loading import load_part
 from t2v_core.models.modelscope.checkpoint import Part
+from t2v_core.models.modelscope.shortcuts import NO_SHORTCUTS, Shortcuts, shortened
 from t2v_core.models.modelscope.tokenizer import tokenize
 from t2v_core.rendering.interruptible import Stopped, interruptible
 from t2v_core.rendering.number_formats import number_format, wider
@@ -120,7 +121,7 @@ class LocalModel:
 
     @contextlib.contextmanager
     def predictor(
-        self, run: Run, *, stopped: Callable[[], bool]
+        self, run: Run, *, stopped: Callable[[], bool], shortcuts: Shortcuts = NO_SHORTCUTS
     ) -> Iterator[Callable[[Tensor, Tensor, Tensor], Tensor]]:
         """The UNet in its own number format, from and to float32 latents."""
         unet, dtype = self._part(Part.UNET, run), self._formats[Part.UNET].computes
@@ -128,7 +129,7 @@ class LocalModel:
         def predict(latents: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
             return unet(latents.to(dtype), timesteps, text.to(dtype)).float()
 
-        with interruptible(unet, stopped):
+        with interruptible(unet, stopped), shortened(unet, shortcuts):
             yield predict
 
     @contextlib.contextmanager

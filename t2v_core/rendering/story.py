@@ -18,6 +18,7 @@ from torch import Tensor
 
 from t2v_core.errors import Cancelled, NonFiniteError
 from t2v_core.models.modelscope.checkpoint import Part
+from t2v_core.models.modelscope.shortcuts import NO_SHORTCUTS, Shortcuts
 from t2v_core.rendering.interruptible import Stopped
 from t2v_core.request import GenerationRequest
 from t2v_core.run import Preview, Run, Stage
@@ -26,6 +27,7 @@ from t2v_core.sampling.algorithm import Step
 from t2v_core.sampling.denoiser import Prediction
 from t2v_core.sampling.guidance import guided
 from t2v_core.sampling.noise import FrameNoise
+from t2v_core.sampling.reuse import DeepFeatures
 from t2v_core.sampling.schedule import Level, NoiseSchedule
 from t2v_core.video import Frames, ModelIdentity, Video
 
@@ -60,7 +62,7 @@ class VideoModel(Protocol):
         ...
 
     def predictor(
-        self, run: Run, *, stopped: Callable[[], bool]
+        self, run: Run, *, stopped: Callable[[], bool], shortcuts: Shortcuts = NO_SHORTCUTS
     ) -> contextlib.AbstractContextManager[Callable[[Tensor, Tensor, Tensor], Tensor]]:
         """The network: latents (b, c, f, h, w), timesteps (b,) and text (b, n, d) to its prediction, float32.
 
@@ -131,7 +133,10 @@ def sample(request: GenerationRequest, model: VideoModel, run: Run, *, text: Ten
     sampler, count = find_sampler(_given(request.sampler)), _given(request.steps)
     start = noise.draw(0).to(text.device)
     levels = levels_of(request, model.noise_schedule)
-    with model.predictor(run, stopped=lambda: run.stop is not None) as predict:
+    every, until = _given(request.reuse_features), _given(request.guidance_until)
+    deep = DeepFeatures(levels, every=every) if every > 1 else None
+    shortcuts = Shortcuts(deep, _given(request.merge_tokens), _given(request.attention_window))
+    with model.predictor(run, stopped=lambda: run.stop is not None, shortcuts=shortcuts) as predict:
         denoise = guided(
             predict,
             model.prediction,
@@ -140,6 +145,8 @@ def sample(request: GenerationRequest, model: VideoModel, run: Run, *, text: Ten
             scale=_given(request.cfg_scale),
             rescale=request.guidance_rescale,
             split=request.split_guidance,
+            until=levels[round(until * count)] if until < 1 else None,
+            announce=deep.announce if deep else None,
         )
         trajectory = load(sampler)(denoise, start, levels, noise=noise, eta=sampler.resolve_eta(request.eta))
         return _follow(trajectory, model, run, count=count)

@@ -42,7 +42,7 @@ def guided(
     rescale: float = 0.0,
     split: bool = False,
     until: Level | None = None,
-    announce: Announce = lambda level, halves: None,
+    announce: Announce | None = None,
 ) -> Denoise:
     """A denoiser that follows `cond` and leaves `uncond`, both text (1, n, d): uncond + scale * (cond - uncond).
 
@@ -58,7 +58,8 @@ def guided(
     """
 
     def call(latents: Tensor, level: Level, text: Tensor, *halves: Half) -> Tensor:
-        announce(level, halves)
+        if announce is not None:
+            announce(level, halves)
         return predict(latents, _timesteps(latents, level), text)
 
     if scale == 1:

@@ -78,6 +78,7 @@ def test_there_is_a_flag_for_every_field_and_it_reaches_the_request(renderers):
         "precision": "bf16",
         "vae_precision": "fp32",
         "memory": "slices",
+        "speed": "Draft",
     }
     wanted = {}
     flags = []
@@ -88,7 +89,11 @@ def test_there_is_a_flag_for_every_field_and_it_reaches_the_request(renderers):
             wanted[field.name] = True
             flags.append(field.flag)
             continue
-        value = texts.get(field.name, "text") if field.kind is str else field.kind(field.spec.multiple or 1)
+        value = (
+            texts.get(field.name, "text")
+            if field.kind is str
+            else field.kind(min(field.spec.multiple or 1, field.spec.maximum))
+        )
         wanted[field.name] = value
         flags += [field.flag, str(value)]
     wanted["count"] = 2

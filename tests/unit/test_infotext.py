@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from t2v_core.infotext import format_infotext, parse_infotext
 from t2v_core.request import FIELDS, GenerationRequest, ModelDefaults
+from t2v_core.speed import EXACT, SPEEDS
 from t2v_core.video import ModelIdentity
 
 MODEL = ModelIdentity("t2v", "0123456789")
@@ -59,6 +61,12 @@ def round_trip(request: GenerationRequest) -> GenerationRequest:
     return GenerationRequest(**parse_infotext(format_infotext(request, MODEL, versions=VERSIONS)).values)
 
 
+def open_where_off(request: GenerationRequest) -> GenerationRequest:
+    """What a recipe says of a request: a field that is off says nothing, as one that is open."""
+    off = [name for name, row in FIELDS.items() if row.spec.off is not None and getattr(request, name) == row.spec.off]
+    return dataclasses.replace(request, **dict.fromkeys(off))
+
+
 def webui_reads(text: str) -> dict[str, str]:
     """The WebUI's reading of an infotext, told again from what is known of it."""
     *lines, last = text.strip().split("\n")
@@ -75,7 +83,8 @@ def webui_reads(text: str) -> dict[str, str]:
 @pytest.mark.parametrize("prompt", PROMPTS, ids=lambda prompt: ascii(prompt[:24]))
 def test_every_prompt_comes_back_exactly(prompt: str, negative: str):
     request = GenerationRequest(prompt=prompt, negative_prompt=negative).resolve(ModelDefaults())
-    assert round_trip(request) == request
+    assert round_trip(request) == open_where_off(request)
+    assert round_trip(request).resolve(ModelDefaults()) == request
 
 
 @UNHURRIED
@@ -118,10 +127,21 @@ def numbers_and_names() -> st.SearchStrategy[dict[str, Any]]:
 def test_every_field_comes_back_equal_and_of_its_type(values: dict[str, Any]):
     request = GenerationRequest(**values)
     again = round_trip(request)
-    assert again == request
+    assert again == open_where_off(request)
     for name, row in FIELDS.items():
         value = getattr(again, name)
         assert value is None or type(value) is row.kind
+
+
+@pytest.mark.parametrize("speed", SPEEDS)
+def test_a_speeds_shortcuts_are_named_and_come_back_whatever_the_speed_sets_by_then(speed: str):
+    request = GenerationRequest(prompt="a", speed=speed, attention_window=12).resolve(ModelDefaults())
+    text = format_infotext(request, MODEL, versions=VERSIONS)
+    assert "Attention window: 12" in text
+    assert ("Reuse features: " in text) == (speed != EXACT)
+    assert speed not in text
+    again = GenerationRequest(**parse_infotext(text).values).resolve(ModelDefaults())
+    assert again == dataclasses.replace(request, speed=EXACT)
 
 
 def test_the_text_reads_as_the_webuis_does():

@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from t2v_core.errors import Cancelled, NonFiniteError
+from t2v_core.models.modelscope.shortcuts import NO_SHORTCUTS
+from t2v_core.rendering import devices, story
 from t2v_core.rendering.interruptible import Stopped
 from t2v_core.rendering.story import tell
 from t2v_core.request import GenerationRequest, ModelDefaults
@@ -64,7 +66,7 @@ class TinyModel:
             run.report(self.blocks)
 
     @contextlib.contextmanager
-    def predictor(self, run, *, stopped):
+    def predictor(self, run, *, stopped, shortcuts=NO_SHORTCUTS):
         def predict(latents, timesteps, text):
             self.work(run, stopped)
             self.calls += 1
@@ -217,3 +219,14 @@ def test_what_is_no_picture_is_noticed_at_the_step_where_it_appears():
     with pytest.raises(NonFiniteError):
         tell(REQUEST, model, Run())
     assert model.calls == 2
+
+
+@pytest.mark.parametrize("broken_from", [2, 3])
+def test_a_device_that_computes_beside_us_is_asked_about_a_step_when_it_has_the_next(monkeypatch, broken_from):
+    """Nobody waits for it in between, and the last step is asked about too."""
+    beside = dataclasses.replace(devices.traits_of("cpu"), works_beside=True)
+    monkeypatch.setattr(story, "traits_of", lambda device: beside)
+    model = TinyModel(broken_from=broken_from)
+    with pytest.raises(NonFiniteError):
+        tell(REQUEST, model, Run())
+    assert model.calls == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import html
 import json
@@ -25,8 +26,9 @@ from t2v_core.rendering.fake import FakeRenderer
 from t2v_core.rendering.forecast import Forecast
 from t2v_core.request import FIELDS, GenerationRequest, ModelDefaults
 from t2v_core.run import Run
+from t2v_core.speed import SHORTCUTS
 
-START = GenerationRequest(model="demo").resolve(ModelDefaults())
+START = dataclasses.replace(GenerationRequest(model="demo").resolve(ModelDefaults()), **dict.fromkeys(SHORTCUTS))
 
 
 class FakeSurroundings:
@@ -214,6 +216,10 @@ CHANGED = {
     "cfg_scale": 4.5,
     "guidance_rescale": 0.35,
     "eta": 0.25,
+    "reuse_features": 2,
+    "guidance_until": 0.35,
+    "merge_tokens": 0.25,
+    "attention_window": 12,
     "seed": 4294967295,
     "width": 72,
     "height": 40,

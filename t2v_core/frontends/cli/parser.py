@@ -85,7 +85,7 @@ def _add_field(action: argparse.ArgumentParser, field: Field) -> None:
         return
     notes = [", ".join(CHOICES[field.name]) if field.name in CHOICES else field.limits]
     if field.optional:
-        notes.append("default: the model's own" if field.name != "eta" else "")
+        notes.append(f"default: {field.spec.otherwise}" if field.name != "eta" else "")
     elif field.default not in ("", None):
         notes.append(f"default: {field.default}")
     note = "; ".join(note for note in notes if note)

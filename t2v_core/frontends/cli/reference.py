@@ -18,7 +18,7 @@ def _row(field: Field) -> str:
     if field.kind is bool:
         values, default = "", "off"
     elif field.optional:
-        default = "the sampler's own" if field.name == "eta" else "the model's own"
+        default = field.spec.otherwise
     else:
         default = "" if field.default == "" else str(field.default)
     return f"| `{field.flag}` | {field.spec.help} | {values} | {default} |"

@@ -13,11 +13,15 @@ from t2v_core.frontends.tab.gradio_versions import script, unchanged, update
 from t2v_core.frontends.tab.guarding import guarded
 from t2v_core.frontends.tab.making import FAILED, Maker
 from t2v_core.frontends.tab.surroundings import PromptRow, Results, Surroundings, Tab
+from t2v_core.speed import SHORTCUTS
 
 RESULTS = ("player", "keys", "recipe", "messages")
 """The components of a run's results, in the order of `Maker.generate`; messages are the last of every handler."""
 
-WEIGHTY = ("model", "steps", "cfg_scale", "width", "height", "frames", "count", "precision", "split_guidance", "memory")
+WEIGHTY = (
+    *("model", "steps", "cfg_scale", "width", "height", "frames", "count", "precision", "split_guidance", "memory"),
+    *("speed", *SHORTCUTS),
+)
 """The fields on which a run's time and memory depend."""
 
 Parts = Mapping[str, Any]

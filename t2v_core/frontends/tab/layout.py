@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import gradio as gr
@@ -16,6 +17,7 @@ from t2v_core.frontends.tab.surroundings import TAB_ID, Surroundings
 from t2v_core.models.catalogue import find_all
 from t2v_core.models.layouts import ModelFolder
 from t2v_core.request import FIELDS, GenerationRequest
+from t2v_core.speed import SHORTCUTS
 
 SWAP, REFRESH, DICE, RECYCLE = "\u21c5", "\U0001f504", "\U0001f3b2\ufe0f", "\u267b\ufe0f"
 FOLDER, SAVE, ZIP, FRAMES, DELETE = (
@@ -54,6 +56,8 @@ def build(surroundings: Surroundings, maker: Maker) -> gr.Blocks:
 def _fields(surroundings: Surroundings, models: tuple[ModelFolder, ...]) -> dict[str, Any]:
     """The fields on the left, in the WebUI's order; what depends on the model shows the first model's own values."""
     start = GenerationRequest(model=models[0].name, **surroundings.at_start).resolve(models[0].config.defaults)
+    # The shortcuts stay open: they are the chosen speed's.
+    start = dataclasses.replace(start, **dict.fromkeys(SHORTCUTS))
     made: dict[str, Any] = {}
 
     def put(name: str, **options: Any) -> None:
@@ -89,6 +93,7 @@ def _fields(surroundings: Surroundings, models: tuple[ModelFolder, ...]) -> dict
     with surroundings.row():
         put("cfg_scale", scale=4)
         put("count", scale=4)
+        put("speed", scale=2)
     with surroundings.row():
         put("seed", scale=4)
         tool("dice", DICE, "A random seed: -1")

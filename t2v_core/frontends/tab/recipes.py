@@ -15,15 +15,17 @@ from t2v_core.media.reading import read_metadata
 from t2v_core.models.catalogue import find_model
 from t2v_core.request import FIELDS
 from t2v_core.service import CHOICES
+from t2v_core.speed import EXACT
 
 PICTURES = (".png", ".webp", ".gif", ".jpg", ".jpeg")
-COUNT = "count"
+ALWAYS = {"count": 1, "speed": EXACT}
+"""What every recipe says without words: it makes one clip, and names each shortcut that was taken."""
 
 
 def updates(infotext: str, models_folders: Sequence[Path]) -> dict[str, Any]:
     """An update of each field, by name: what the recipe says, else the field's default.
 
-    A text without a recipe changes the prompts alone. A recipe makes one clip, so the count is 1.
+    A text without a recipe changes the prompts alone.
     """
     recipe = parse_infotext(infotext)
     values = {name: value for name, value in recipe.values.items() if value in CHOICES.get(name, (value,))}
@@ -90,8 +92,8 @@ def _update(name: str, values: Mapping[str, Any]) -> Any:
     field = FIELDS[name]
     if name in values:
         return update(value=values[name])
-    if name == COUNT:
-        return update(value=1)
+    if name in ALWAYS:
+        return update(value=ALWAYS[name])
     if not field.spec.infotext:
         return unchanged()
     # None is an empty dropdown, an empty text an empty box.
