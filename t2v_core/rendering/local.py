@@ -22,6 +22,7 @@ from t2v_core.rendering.forecast import Forecast, Watch, Work, foretell, read, r
 from t2v_core.rendering.local_model import LocalModel
 from t2v_core.rendering.plain_attention import attention_by
 from t2v_core.rendering.plan import Plan, Rest, decode_chunk, resolve_precision
+from t2v_core.rendering.prompt_cache import PromptCache
 from t2v_core.rendering.story import levels_of, tell
 from t2v_core.request import GenerationRequest, problem
 from t2v_core.run import Run
@@ -38,6 +39,7 @@ class LocalRenderer:
         self._host = host
         self._rest = rest
         self._measurements = user_cache_folder() / "measurements.json"
+        self._prompts = PromptCache()
         self._model: LocalModel | None = None
         self._examined: tuple[ModelFolder, int] | None = None
 
@@ -132,7 +134,7 @@ class LocalRenderer:
         plan = self._plan(request)
         if self._model is None or not self._model.serves(folder, plan):
             self._model = None  # gives the memory back before the next one takes its own
-            self._model = LocalModel(folder, plan, run)
+            self._model = LocalModel(folder, plan, run, prompts=self._prompts)
         self._model.move_to(plan.device)
         return self._model
 

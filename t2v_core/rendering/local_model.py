@@ -16,9 +16,11 @@ from t2v_core.models.loading import load_part
 from t2v_core.models.modelscope.checkpoint import Part
 from t2v_core.models.modelscope.shortcuts import NO_SHORTCUTS, Shortcuts, shortened
 from t2v_core.models.modelscope.tokenizer import tokenize
+from t2v_core.rendering.devices import to_device
 from t2v_core.rendering.interruptible import Stopped, interruptible
 from t2v_core.rendering.number_formats import number_format, wider
 from t2v_core.rendering.plan import AUTO, Plan, decode_chunk
+from t2v_core.rendering.prompt_cache import PromptCache, TextKey
 from t2v_core.rendering.upcast import widen_on_use
 from t2v_core.request import GenerationRequest
 from t2v_core.run import Notice, Progress, Run, Stage
@@ -30,11 +32,12 @@ from t2v_core.video import Frames, ModelIdentity
 class LocalModel:
     """The text tower, the UNet and the autoencoder of one model, on one device and in one number format."""
 
-    def __init__(self, folder: ModelFolder, plan: Plan, run: Run) -> None:
+    def __init__(self, folder: ModelFolder, plan: Plan, run: Run, *, prompts: PromptCache | None = None) -> None:
         self._folder = folder
         self._config = folder.config
         self._plan = plan
         self._parts: dict[Part, nn.Module] = {}
+        self._prompts = prompts or PromptCache()
         self._formats = {part: number_format(plan.precision_of(part), device=plan.device) for part in Part}
         self.identity = ModelIdentity(folder.name, model_hash(folder, progress=_loading(run)))
         self.prediction = Prediction.named(folder.config.noise.prediction)
@@ -100,8 +103,11 @@ class LocalModel:
         chunks = [tokenize(prompt) for prompt in prompts]
         longest = max(map(len, chunks))
         padded = [prompt + tokenize("") * (longest - len(prompt)) for prompt in chunks]
+        if any(self._prompts.find(self._text_key(tokens)) is None for tokens in padded):
+            self._part(Part.TEXT, run)  # before the stage begins, for loading is a stage of its own
+        tracked = run.track(padded, stage=Stage.TEXT, total=len(padded), unit="prompt")
         try:
-            return torch.stack([self._features(tokens, run) for tokens in self._tracked(padded, run)])
+            return to_device(torch.stack([self._features(tokens, run) for tokens in tracked]), self._plan.device)
         except Stopped:
             raise Cancelled from None
 
@@ -110,14 +116,19 @@ class LocalModel:
         return run.track(padded, stage=Stage.TEXT, total=len(padded), unit="prompt")
 
     def _features(self, tokens: list[list[int]], run: Run) -> Tensor:
-        """One prompt's features (n, d), once more in a wider number format where they are not finite."""
-        while True:
+        """One prompt's features (n, d) in main memory, from an earlier run where they are known.
+
+        Where they are not finite, they are computed once more in a wider number format.
+        """
+        while (features := self._prompts.find(self._text_key(tokens))) is None:
             tower = self._part(Part.TEXT, run)
             with interruptible(tower, lambda: run.stop is not None):
-                features = tower(torch.tensor(tokens, device=self._plan.device)).flatten(0, 1).float()
-            if torch.isfinite(features).all():
-                return features
-            self.widen(Part.TEXT, NonFiniteError("The text tower gave values that are no text (NaN)."), run)
+                found = tower(torch.tensor(tokens, device=self._plan.device)).flatten(0, 1).float().cpu()
+            if torch.isfinite(found).all():
+                self._prompts.keep(self._text_key(tokens), found)
+            else:
+                self.widen(Part.TEXT, NonFiniteError("The text tower gave values that are no text (NaN)."), run)
+        return features
 
     @contextlib.contextmanager
     def predictor(
@@ -175,7 +186,7 @@ class LocalModel:
 
 def _loading(run: Run, *, stoppable: bool = True) -> Callable[[int, int], None]:
     def on_bytes(done: int, total: int) -> None:
-        run.report(Progress(Stage.LOADING, done, total, "B"))
+        run.report(Progress(Stage.LOADING, done, total, unit))
         if stoppable:
             run.raise_if_stopped()
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -19,11 +20,12 @@ from torch import Tensor
 from t2v_core.errors import Cancelled, NonFiniteError
 from t2v_core.models.modelscope.checkpoint import Part
 from t2v_core.models.modelscope.shortcuts import NO_SHORTCUTS, Shortcuts
+from t2v_core.rendering.devices import fetch, to_device, traits_of
 from t2v_core.rendering.interruptible import Stopped
 from t2v_core.request import GenerationRequest
 from t2v_core.run import Preview, Run, Stage
 from t2v_core.sampling import find_sampler, load, schedule
-from t2v_core.sampling.algorithm import Step
+from t2v_core.sampling.algorithm import Noise, Step
 from t2v_core.sampling.denoiser import Prediction
 from t2v_core.sampling.guidance import guided
 from t2v_core.sampling.noise import FrameNoise
@@ -99,9 +101,9 @@ def tell(request: GenerationRequest, model: VideoModel, run: Run) -> Video:
     What isn't finite is done once more in a wider number format: text and sampling as a whole, so that the video's
     recipe is true of every step, and of the other parts only what failed.
     """
-    noise = draw(request, model)
     while True:
         text = encode(request, model, run)
+        noise = draw(request, model, device=str(text.device))
         try:
             sampled = sample(request, model, run, text=text, noise=noise)
             break
@@ -122,16 +124,29 @@ def encode(request: GenerationRequest, model: VideoModel, run: Run) -> Tensor:
     return features
 
 
-def draw(request: GenerationRequest, model: VideoModel) -> FrameNoise:
+@dataclass(frozen=True, slots=True)
+class DeviceNoise:
+    """Noise that is drawn in main memory, and brought to where the latents are without waiting for it."""
+
+    drawn: FrameNoise
+    device: str
+
+    def draw(self, index: int) -> Tensor:
+        """Unit normal noise (1, c, f, h, w), as `algorithm.Noise`."""
+        return to_device(self.drawn.draw(index), self.device)
+
+
+def draw(request: GenerationRequest, model: VideoModel, *, device: str) -> DeviceNoise:
     """The noise of this seed: what frame i gets depends on the seed and i alone."""
     channels, frames, height, width = model.latent_shape(request)
-    return FrameNoise(request.seed, channels=channels, frames=frames, height=height, width=width)
+    drawn = FrameNoise(request.seed, channels=channels, frames=frames, height=height, width=width)
+    return DeviceNoise(drawn, device)
 
 
-def sample(request: GenerationRequest, model: VideoModel, run: Run, *, text: Tensor, noise: FrameNoise) -> Sampled:
+def sample(request: GenerationRequest, model: VideoModel, run: Run, *, text: Tensor, noise: Noise) -> Sampled:
     """Turn noise into clean latents; a stop keeps the estimate of the last whole step, if there is one."""
     sampler, count = find_sampler(_given(request.sampler)), _given(request.steps)
-    start = noise.draw(0).to(text.device)
+    start = noise.draw(0)
     levels = levels_of(request, model.noise_schedule)
     every, until = _given(request.reuse_features), _given(request.guidance_until)
     deep = DeepFeatures(levels, every=every) if every > 1 else None
@@ -153,17 +168,28 @@ def sample(request: GenerationRequest, model: VideoModel, run: Run, *, text: Ten
 
 
 def _follow(trajectory: Iterator[Step], model: VideoModel, run: Run, *, count: int) -> Sampled:
-    """Take `count` steps, or as many as are whole when a stop comes."""
+    """Take `count` steps, or as many as are whole when a stop comes.
+
+    A device that computes beside us has the next step's work before it is asked about the last one: it never waits for
+    us, and we are never more than a step ahead of it. A CPU is asked at once, for a step of its may take a minute.
+    """
     last: Step | None = None
+    unchecked: Callable[[], None] | None = None
     with contextlib.suppress(Stopped):
         for step in run.track(trajectory, stage=Stage.SAMPLING, total=count, unit="step"):
-            raise_if_no_picture(step.denoised)
+            check, unchecked = unchecked, picture_check(step.denoised)
+            if not traits_of(str(step.denoised.device)).works_beside:
+                check, unchecked = unchecked, None
+            if check is not None:
+                check()
             last = step
             run.report(Preview(step.index + 1, functools.partial(model.preview, step.denoised[0])))
             if run.stop:
                 break
     if last is None:
         raise Cancelled
+    if unchecked is not None:
+        unchecked()
     done = last.index + 1
     return Sampled(last.latents if done == count else last.denoised, done)
 
@@ -204,13 +230,18 @@ def to_bytes(pictures: Tensor) -> Frames:
     return rearrange(pictures.mul(255.0).round().clamp(0, 255).to(torch.uint8), "f c h w -> f h w c").cpu().numpy()
 
 
-def raise_if_no_picture(latents: Tensor) -> None:
-    """Raise `NonFiniteError` for latents that can only become a black or empty video."""
-    spread = latents.std()
-    if not torch.isfinite(spread):
-        raise NonFiniteError("The network gave values that are no picture (NaN or infinite).")
-    if spread == 0:
-        raise NonFiniteError("The network gave latents that are all the same: an empty picture.")
+def picture_check(latents: Tensor) -> Callable[[], None]:
+    """What raises `NonFiniteError`, when it is called, for latents that can only become a black or empty video."""
+    fetched = fetch(latents.std())
+
+    def check() -> None:
+        spread = fetched().item()
+        if not math.isfinite(spread):
+            raise NonFiniteError("The network gave values that are no picture (NaN or infinite).")
+        if spread == 0:
+            raise NonFiniteError("The network gave latents that are all the same: an empty picture.")
+
+    return check
 
 
 def _versions() -> dict[str, str]:
