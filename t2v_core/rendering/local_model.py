@@ -111,9 +111,9 @@ class LocalModel:
         except Stopped:
             raise Cancelled from None
 
-    def _tracked(self, padded: list[list[list[int]]], run: Run) -> Iterator[list[list[int]]]:
-        self._part(Part.TEXT, run)  # before the stage begins, for loading is a stage of its own
-        return run.track(padded, stage=Stage.TEXT, total=len(padded), unit="prompt")
+    def _text_key(self, tokens: list[list[int]]) -> TextKey:
+        tower = (self._formats[Part.TEXT], self._plan.device)
+        return TextKey.of(self._folder.files[Part.TEXT], tower=tower, tokens=tokens)
 
     def _features(self, tokens: list[list[int]], run: Run) -> Tensor:
         """One prompt's features (n, d) in main memory, from an earlier run where they are known.
@@ -186,7 +186,7 @@ class LocalModel:
 
 def _loading(run: Run, *, stoppable: bool = True) -> Callable[[int, int], None]:
     def on_bytes(done: int, total: int) -> None:
-        run.report(Progress(Stage.LOADING, done, total, unit))
+        run.report(Progress(Stage.LOADING, done, total, "B"))
         if stoppable:
             run.raise_if_stopped()
 
