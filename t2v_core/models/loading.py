@@ -10,11 +10,12 @@ import math
 import mmap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import BinaryIO, TypeVar, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from t2v_core.models import architectures
 from t2v_core.models.layouts import ModelFolder
@@ -93,7 +94,7 @@ def load(
             progress(start + count, total)
 
         wanted = (dtypes or {}).get(part, dtype)
-        networks[part] = _fill(_build(part, model.config), targets, device=device, dtype=wanted, progress=report)
+        networks[part] = _fill(build(part, model.config), targets, device=device, dtype=wanted, progress=report)
         done += count_bytes(targets)
     return Networks(
         text=cast(TextEncoder, networks[Part.TEXT]),
@@ -144,7 +145,7 @@ def load_part(
     progress: Progress = _ignore,
 ) -> nn.Module:
     """One network of a model; arguments and errors are `load`'s."""
-    return _fill(_build(part, model.config), plan(model, part), device=device, dtype=dtype, progress=progress)
+    return _fill(build(part, model.config), plan(model, part), device=device, dtype=dtype, progress=progress)
 
 
 def plan(model: ModelFolder, part: Part) -> tuple[Target, ...]:
@@ -173,7 +174,7 @@ def match_part(model: ModelFolder, part: Part) -> tuple[Target, ...]:
 
 def shapes_of(part: Part, config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """The names and shapes of a network's tensors."""
-    return {name: tuple(value.shape) for name, value in _build(part, config).state_dict().items()}
+    return {name: tuple(value.shape) for name, value in build(part, config).state_dict().items()}
 
 
 def count_bytes(targets: tuple[Target, ...]) -> int:
@@ -181,9 +182,21 @@ def count_bytes(targets: tuple[Target, ...]) -> int:
     return sum(source.nbytes for target in targets for source in target.sources)
 
 
-def _build(part: Part, config: ModelConfig) -> nn.Module:
+class _NoFilling(TorchFunctionMode):
+    """Leaves out what fills new weights: without memory there is nothing to fill.
+
+    Yet torch would load symbolic algebra for it, which takes two seconds of every start.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") in ("normal_", "uniform_", "fill_", "zero_", "ones_", "zeros_", "constant_"):
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+def build(part: Part, config: ModelConfig) -> nn.Module:
     """The network without memory for its weights."""
-    with torch.device("meta"):
+    with torch.device("meta"), _NoFilling():
         if part is Part.TEXT:
             return TextEncoder(config.text)
         return UNet3D(config.unet) if part is Part.UNET else Autoencoder(config.vae)

@@ -1,0 +1,167 @@
+"""What each stage of a clip takes of the device's memory, predicted from the networks' own code.
+
+Legend: b batch, f frames, h w latent height and width.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from t2v_core.models.loading import build
+from t2v_core.models.modelscope.checkpoint import Part
+from t2v_core.models.modelscope.config import ModelConfig
+from t2v_core.models.modelscope.text_encoder import TextEncoder
+from t2v_core.models.modelscope.unet import UNet3D
+from t2v_core.models.modelscope.vae import Autoencoder
+from t2v_core.rendering.devices import kind_of
+from t2v_core.rendering.measures import Measures
+from t2v_core.rendering.number_formats import NumberFormat
+from t2v_core.rendering.offload import streamed_bytes
+from t2v_core.rendering.simulation import Growth, trace
+from t2v_core.rendering.slicing import sliced
+from t2v_core.rendering.upcast import widen_on_use
+
+Formats = Mapping[Part, NumberFormat]
+
+_LATENTS_HELD = 10
+"""Copies of a clip's latents in float32 that sampler, noise, guidance and preview hold at most."""
+
+# What libraries keep for themselves once they have worked: cuBLAS and cuDNN on a GPU; on a CPU oneDNN's kernels,
+# the threads' stacks and what the heap can't give back.
+_LIBRARIES = {"cuda": 80 * 2**20, "cpu": 60 * 2**20}
+
+
+@dataclass(frozen=True, slots=True)
+class ClipShape:
+    """What of a clip decides over memory: its latents, whether guidance runs two texts, and how long these are."""
+
+    frames: int
+    height: int
+    width: int
+    guided: bool
+    text_chunks: int = 1
+
+    @property
+    def cells(self) -> int:
+        """Latent cells of all frames."""
+        return self.frames * self.height * self.width
+
+
+class Footprint:
+    """Predictions for one model in given number formats on one kind of device; each is worked out once."""
+
+    def __init__(self, config: ModelConfig, formats: Formats, *, device: str) -> None:
+        self._config = config
+        self._formats = dict(formats)
+        self._kind = kind_of(device)
+        self._networks: dict[Part, nn.Module] = {}
+        self._growths: dict[object, Growth] = {}
+        self._peaks: dict[object, int] = {}
+
+    def peak(self, clip: ClipShape, rung: Measures, *, chunk: int) -> int:
+        """Bytes of the device's memory that a run takes on a rung at most; `chunk` frames are decoded at once."""
+        stages = {
+            Part.TEXT: self._text(clip.text_chunks),
+            Part.UNET: self._sampling(clip, rung) + _LATENTS_HELD * 4 * self._config.unet.in_dim * clip.cells,
+            Part.AUTOENCODER: self._decoding(clip, chunk) + 4 * self._config.unet.in_dim * clip.cells,
+        }
+        most = max(self._resident(part, rung) + activations for part, activations in stages.items())
+        return most + _LIBRARIES.get(self._kind, 0)
+
+    def weights(self, part: Part) -> int:
+        """Bytes of a part's weights."""
+        if part not in self._peaks:
+            state = self._network(part).state_dict().values()
+            self._peaks[part] = sum(tensor.numel() * tensor.element_size() for tensor in state)
+        return self._peaks[part]
+
+    @property
+    def all_weights(self) -> int:
+        """Bytes of the whole model."""
+        return sum(self.weights(part) for part in Part)
+
+    def _resident(self, working: Part, rung: Measures) -> int:
+        """The weights that are on the device while a part works."""
+        own = self.weights(working)
+        if rung.blocks and working is Part.UNET:
+            own = streamed_bytes(self._network(working))
+        return own if rung.in_turn else self.all_weights
+
+    def _text(self, chunks: int) -> int:
+        key = (Part.TEXT, chunks)
+        if key not in self._peaks:
+            tower = self._network(Part.TEXT)
+            assert isinstance(tower, TextEncoder)
+            tokens = torch.empty(chunks, tower.config.context_length, dtype=torch.int64, device="meta")
+            self._peaks[key] = max(trace(lambda: tower(tokens).float(), networks=[tower], kind=self._kind))
+        return self._peaks[key]
+
+    def _sampling(self, clip: ClipShape, rung: Measures) -> int:
+        batch = 2 if clip.guided and not rung.halves else 1
+        if not rung.slices:
+            key = (Part.UNET, batch, clip.text_chunks)
+            if key not in self._growths:
+                sizes = [(frames, 32, 32) for frames in (4, 8)]
+                traces = [(f * h * w, self._unet((f, h, w), batch, clip.text_chunks)) for f, h, w in sizes]
+                self._growths[key] = Growth.between(*traces)
+            return self._growths[key].peak(clip.cells)
+        # A slice's size depends on all three, so that there are no straight lines.
+        key = (Part.UNET, clip.frames, clip.height, clip.width, clip.text_chunks)
+        if key not in self._peaks:
+            shape = (clip.frames, clip.height, clip.width)
+            self._peaks[key] = max(self._unet(shape, batch, clip.text_chunks, slices=True))
+        return self._peaks[key]
+
+    def _unet(self, shape: tuple[int, int, int], batch: int, chunks: int, *, slices: bool = False) -> tuple[int, ...]:
+        network, config = self._network(Part.UNET), self._config
+        latents = torch.empty(batch, config.unet.in_dim, *shape, device="meta")
+        text = torch.empty(batch, chunks * config.text.context_length, config.unet.context_dim, device="meta")
+        timesteps, dtype = torch.empty(batch, device="meta"), self._formats[Part.UNET].computes
+        with sliced(network, first_only=True) if slices else contextlib.nullcontext():
+            return trace(
+                lambda: network(latents.to(dtype), timesteps, text.to(dtype)).float(),
+                networks=[network],
+                kind=self._kind,
+            )
+
+    def _decoding(self, clip: ClipShape, chunk: int) -> int:
+        key = Part.AUTOENCODER
+        if key not in self._growths:
+            sizes = [(side * side, self._decoder(side)) for side in (16, 32)]
+            self._growths[key] = Growth.between(*sizes)
+        return self._growths[key].peak(min(chunk, clip.frames) * clip.height * clip.width)
+
+    def _decoder(self, side: int) -> tuple[int, ...]:
+        network = self._network(Part.AUTOENCODER)
+        assert isinstance(network, Autoencoder)
+        latents = torch.empty(1, self._config.unet.in_dim, side, side, device="meta")
+        dtype = self._formats[Part.AUTOENCODER].computes
+
+        def decode() -> torch.Tensor:
+            pictures = network.decode(latents.to(dtype)).float()
+            # As the story makes frames of them.
+            return (pictures / 2 + 0.5).clamp(0, 1).mul(255.0)
+
+        return trace(decode, networks=[network], kind=self._kind)
+
+    def _network(self, part: Part) -> nn.Module:
+        if part not in self._networks:
+            numbers = self._formats[part]
+            network = build(part, self._config).to(numbers.stored).requires_grad_(False).eval()
+            assert isinstance(network, (TextEncoder, UNet3D, Autoencoder))
+            if numbers.is_widened:
+                widen_on_use(network, numbers.computes)
+            self._networks[part] = network
+        return self._networks[part]
+
+
+@functools.lru_cache(maxsize=8)
+def footprint_of(config: ModelConfig, formats: tuple[tuple[Part, NumberFormat], ...], *, device: str) -> Footprint:
+    """The predictions for a model, with what was worked out for them before."""
+    return Footprint(config, dict(formats), device=device)

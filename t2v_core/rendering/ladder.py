@@ -1,0 +1,73 @@
+"""What happens when memory runs out during a run: one rung down, and the same work once more."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+
+from t2v_core.rendering.devices import empty_cache
+from t2v_core.rendering.measures import Measures
+from t2v_core.run import Notice, Run
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+_WORDS = (
+    "out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory", "failed to allocate",
+    "could not allocate", "insufficient memory", "not enough gpu video memory", "alloc_failed",
+    "out_of_device_memory", "out_of_host_memory",
+)  # fmt: skip
+
+
+class Ladder:
+    """Where a run is on the rungs that its device has; `lowered` is called when it has stepped down."""
+
+    def __init__(
+        self, rungs: Sequence[Measures], start: Measures, *, device: str, lowered: Callable[[Measures], None]
+    ) -> None:
+        self._rungs = rungs
+        self._device = device
+        self._lowered = lowered
+        self.rung = start
+        self.stepped = False
+        """Whether memory ran out on a higher rung."""
+
+    def attempt(self, work: Callable[[], Result], run: Run) -> Result:
+        """What the work gives, on a lower rung where memory ran out; work that fails must leave nothing half done.
+
+        Raises:
+            RuntimeError, MemoryError: it ran out on the last rung too.
+        """
+        while True:
+            try:
+                return work()
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error) or self.rung is self._rungs[-1]:
+                    raise
+                logger.info("out of memory on the rung %s: %s", self.rung.name, error)
+            # Only here the error is gone, and with it the frames that hold what didn't fit.
+            self._step_down(run)
+
+    def _step_down(self, run: Run) -> None:
+        self.rung = self._rungs[self._rungs.index(self.rung) + 1]
+        self.stepped = True
+        run.report(Notice(f"The memory ran out. Going on with less of it: {self.rung.described}."))
+        self._lowered(self.rung)
+        free_memory_again(self._device)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device or the system had no memory left; most devices say so in words alone."""
+    words = str(error).lower()
+    return isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or any(word in words for word in _WORDS)
+
+
+def free_memory_again(device: str) -> None:
+    """Give back what nobody holds any longer."""
+    gc.collect()
+    empty_cache(device)

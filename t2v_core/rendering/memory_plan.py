@@ -1,0 +1,56 @@
+"""Which measures a run takes: the fastest rung whose predicted peak fits into what is free."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from t2v_core.rendering.devices import traits_of
+from t2v_core.rendering.footprint import ClipShape, Footprint
+from t2v_core.rendering.measures import AUTO, Measures, find_rung, rungs_for, words
+
+LARGEST_CHUNK = 8
+"""More frames at once decode no faster."""
+
+_MARGIN = 1.05
+"""Free memory must be this much more than the prediction: a device's memory is torn by what others hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """What a run is going to do about memory, and the bytes that it is going to take on the device at most."""
+
+    rung: Measures
+    decode_chunk: int
+    peak: int
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """In words, the rung's own and how frames are decoded; nothing where nothing is saved."""
+        return words(self.rung)
+
+
+def plan_memory(
+    footprint: Footprint, clip: ClipShape, *, device: str, asked: str = AUTO, free: int | None = None
+) -> MemoryPlan:
+    """The rung that was asked for, or the fastest one that fits into `free` bytes (None: unknown, so the fastest)."""
+    rungs = rungs_for(device) if asked == AUTO else (find_rung(asked, device=device),)
+    plan = None
+    for rung in rungs:
+        plan = _plan(footprint, clip, rung, device=device, free=free)
+        if free is None or plan.peak * _MARGIN <= free:
+            break
+    assert plan is not None
+    return plan
+
+
+def _plan(footprint: Footprint, clip: ClipShape, rung: Measures, *, device: str, free: int | None) -> MemoryPlan:
+    """The plan on one rung, with as many frames decoded at once as don't raise the peak beyond what is free."""
+    alone = footprint.peak(clip, rung, chunk=1)
+    # A CPU takes as long for each frame of several as for one alone.
+    if rung.halves or traits_of(device).is_cpu:
+        return MemoryPlan(rung, 1, alone)
+    for chunk in range(min(LARGEST_CHUNK, clip.frames), 1, -1):
+        peak = footprint.peak(clip, rung, chunk=chunk)
+        if peak == alone or (free is not None and peak * _MARGIN <= free):
+            return MemoryPlan(rung, chunk, peak)
+    return MemoryPlan(rung, 1, alone)
