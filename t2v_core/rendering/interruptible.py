@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 LEAST_WEIGHTS = 50_000
-"""Weights of a block that is worth a look before it: two microseconds."""
+"""Weights of a layer that is worth a look before it: two microseconds."""
 
 
 class Stopped(Exception):  # noqa: N818 - stopping on request is no error
@@ -24,13 +24,13 @@ class Stopped(Exception):  # noqa: N818 - stopping on request is no error
 
 @contextlib.contextmanager
 def interruptible(network: nn.Module, stopped: Callable[[], bool]) -> Iterator[None]:
-    """Within the block, each block of layers first asks `stopped`, and raises `Stopped` if that is so."""
+    """Within the block, each large layer first asks `stopped`, and raises `Stopped` if that is so."""
 
-    def look(block: nn.Module, inputs: Any) -> None:
+    def look(layer: nn.Module, inputs: Any) -> None:
         if stopped():
             raise Stopped
 
-    handles = [block.register_forward_pre_hook(look) for block in network.modules() if _takes_long(block)]
+    handles = [layer.register_forward_pre_hook(look) for layer in network.modules() if _takes_long(layer)]
     try:
         yield
     finally:
@@ -38,11 +38,9 @@ def interruptible(network: nn.Module, stopped: Callable[[], bool]) -> Iterator[N
             handle.remove()
 
 
-def _takes_long(module: nn.Module) -> bool:
-    """Whether a module's own children are layers with matrices so large that looking costs nothing beside them.
+def _takes_long(layer: nn.Module) -> bool:
+    """Whether a layer's own matrices are so large that looking costs nothing beside them.
 
-    The 1.7B model's UNet calls 406 such blocks in a step, and between two of them lies a fortieth of its work at most,
-    which is one convolution.
+    The 1.7B model's UNet has 572 of them, and between two of them lies a fortieth of a step at most.
     """
-    layers = (weight for child in module.children() for weight in child.parameters(recurse=False))
-    return sum(weight.numel() for weight in layers if weight.ndim > 1) >= LEAST_WEIGHTS
+    return sum(weight.numel() for weight in layer.parameters(recurse=False) if weight.ndim > 1) >= LEAST_WEIGHTS

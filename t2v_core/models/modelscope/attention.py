@@ -11,50 +11,94 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-OVER_PLACES = "b f p (heads d) -> (b f) heads p d"
-OVER_FRAMES = "b f p (heads d) -> (b p) heads f d"
-OVER_CLIP = "b f p (heads d) -> b heads (f p) d"
+from t2v_core.models.modelscope.layers import GatedLinear, JoinedLinear, Linear, PlacewiseLinear
+
+OVER_PLACES = "f p (heads d) -> f heads p d"
+OVER_FRAMES = "f p (heads d) -> p heads f d"
 
 # CUDA's attention kernels put batch times heads on a grid axis of at most 65,535 blocks.
 _LARGEST_GRID = 65_535
+# Beyond this a processor's fused attention is faster than products in 16 bits.
+_SHORT_SEQUENCE = 32
+
+
+class RememberedText:
+    """A prompt's features (b, n, c_text) with their keys and values, which every layer makes once for all steps."""
+
+    def __init__(self, features: Tensor) -> None:
+        self.features = features
+        self._projected: dict[Attention, tuple[Tensor, Tensor]] = {}
+
+    def projected(self, layer: Attention) -> tuple[Tensor, Tensor]:
+        """The layer's keys and values, (b, n, heads·d)."""
+        if layer not in self._projected:
+            self._projected[layer] = (layer.to_k(self.features), layer.to_v(self.features))
+        return self._projected[layer]
 
 
 class Attention(nn.Module):
-    """Multi-head attention; `axes` is the einops pattern that says what the tokens attend over."""
+    """Multi-head attention; `axes` is the einops pattern that says what one clip's tokens attend over."""
 
     def __init__(self, query_dim: int, *, heads: int, head_dim: int, axes: str, context_dim: int | None = None) -> None:
         super().__init__()
         inner = heads * head_dim
         self.heads = heads
         self.axes = axes
-        self.to_q = nn.Linear(query_dim, inner, bias=False)
-        self.to_k = nn.Linear(context_dim or query_dim, inner, bias=False)
-        self.to_v = nn.Linear(context_dim or query_dim, inner, bias=False)
-        self.to_out = nn.Sequential(nn.Linear(inner, query_dim), nn.Dropout(0.0))
+        self.to_q = Linear(query_dim, inner, bias=False)
+        self.to_k = Linear(context_dim or query_dim, inner, bias=False)
+        self.to_v = Linear(context_dim or query_dim, inner, bias=False)
+        self.to_out = nn.Sequential(Linear(inner, query_dim), nn.Dropout(0.0))
+        self.to_qkv = JoinedLinear(self.to_q, self.to_k, self.to_v) if context_dim is None else None
 
-    def forward(self, tokens: Tensor, text: Tensor | None = None) -> Tensor:
-        """Attend from tokens (b, f, p, c) to themselves along `axes`, or all of a clip to its text (b, n, c_text)."""
-        frames, places = tokens.shape[1:3]
-        query = rearrange(self.to_q(tokens), self.axes, heads=self.heads)
-        if text is None:
-            key, value = (rearrange(to(tokens), self.axes, heads=self.heads) for to in (self.to_k, self.to_v))
-        else:
-            # Every frame sees the same text: its keys and values are computed once, and the frames join the queries.
-            key, value = (
-                rearrange(to(text), "b n (heads d) -> b heads n d", heads=self.heads) for to in (self.to_k, self.to_v)
-            )
-        mixed = attend(query, key, value)
+    def forward(
+        self, tokens: Tensor, text: Tensor | RememberedText | None = None, *, plus: Tensor | None = None
+    ) -> Tensor:
+        """Attend from tokens (b, f, p, c) to themselves along `axes`, or all of a clip to its text (b, n, c_text).
+
+        `plus` (b, f, p, c) is added to the result.
+        """
+        mixed = self._to_themselves(tokens) if text is None else self._to_text(tokens, text)
+        return self.to_out[0](mixed, plus=plus)
+
+    def _to_themselves(self, tokens: Tensor) -> Tensor:
+        assert self.to_qkv is not None
         source, target = self.axes.split(" -> ")
-        return self.to_out(rearrange(mixed, f"{target} -> {source}", b=tokens.shape[0], f=frames, p=places))
+        sizes = {"f": tokens.shape[1], "p": tokens.shape[2]}
+        # One clip at a time, so that its axes are turned without copying anything.
+        clips = [
+            attend(*(rearrange(part, self.axes, heads=self.heads) for part in clip))
+            for clip in zip(*self.to_qkv(tokens), strict=True)
+        ]
+        return torch.stack([rearrange(clip, f"{target} -> {source}", **sizes) for clip in clips])
+
+    def _to_text(self, tokens: Tensor, text: Tensor | RememberedText) -> Tensor:
+        # Every frame sees the same text: the frames join the queries.
+        remembered = text if isinstance(text, RememberedText) else RememberedText(text)
+        query = rearrange(self.to_q(tokens), "b f p (heads d) -> b heads (f p) d", heads=self.heads)
+        key, value = (
+            rearrange(part, "b n (heads d) -> b heads n d", heads=self.heads) for part in remembered.projected(self)
+        )
+        mixed = attend(query, key, value)
+        return rearrange(mixed, "b heads (f p) d -> b f p (heads d)", f=tokens.shape[1])
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Scaled dot-product attention of (batch, heads, tokens, d), in slices where the batch exceeds a kernel's grid."""
+    """Scaled dot-product attention of (batch, heads, tokens, d), by what is fastest for their place and size."""
+    if query.device.type == "cpu" and query.dtype is not torch.float32 and key.shape[2] <= _SHORT_SEQUENCE:
+        return _by_products(query, key, value)
     rows = max(1, _LARGEST_GRID // query.shape[1])
     if query.shape[0] <= rows:
         return F.scaled_dot_product_attention(query, key, value)
     slices = zip(query.split(rows), key.split(rows), value.split(rows), strict=True)
     return torch.cat([F.scaled_dot_product_attention(q, k, v) for q, k, v in slices])
+
+
+def _by_products(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Two batched products: a processor's fused kernel in 16 bits takes twice as long for a few tokens."""
+    batch = query.shape[0]
+    query, key, value = (rearrange(part, "b heads n d -> (b heads) n d") for part in (query, key, value))
+    weights = torch.bmm(query * query.shape[-1] ** -0.5, key.transpose(1, 2)).softmax(-1)
+    return rearrange(torch.bmm(weights, value), "(b heads) n d -> b heads n d", b=batch)
 
 
 def start_at_zero(layer: nn.Module) -> None:
@@ -64,28 +108,27 @@ def start_at_zero(layer: nn.Module) -> None:
 
 
 class GEGLU(nn.Module):
-    """A linear layer whose second half gates the first through an exact GELU (arXiv 2002.05202)."""
+    """The gated layer under the name that the checkpoints have for it."""
 
     def __init__(self, dim: int, inner: int) -> None:
         super().__init__()
-        self.proj = nn.Linear(dim, 2 * inner)
+        self.proj = GatedLinear(dim, 2 * inner)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(..., dim) to (..., inner)."""
-        value, gate = self.proj(tokens).chunk(2, dim=-1)
-        return value * F.gelu(gate)
+        return self.proj(tokens)
 
 
 class FeedForward(nn.Module):
-    """GEGLU to four times the width and back."""
+    """A gated layer to four times the width, and back."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.net = nn.Sequential(GEGLU(dim, 4 * dim), nn.Dropout(0.0), nn.Linear(4 * dim, dim))
+        self.net = nn.Sequential(GEGLU(dim, 4 * dim), nn.Dropout(0.0), Linear(4 * dim, dim))
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """(..., dim) to (..., dim)."""
-        return self.net(tokens)
+    def forward(self, tokens: Tensor, *, plus: Tensor | None = None) -> Tensor:
+        """(..., dim) to (..., dim), with `plus` added."""
+        return self.net[2](self.net[0](tokens), plus=plus)
 
 
 class TransformerBlock(nn.Module):
@@ -93,19 +136,18 @@ class TransformerBlock(nn.Module):
 
     def __init__(self, dim: int, *, heads: int, head_dim: int, axes: str, context_dim: int | None) -> None:
         super().__init__()
-        second_axes = axes if context_dim is None else OVER_CLIP
         self.attn1 = Attention(dim, heads=heads, head_dim=head_dim, axes=axes)
         self.ff = FeedForward(dim)
-        self.attn2 = Attention(dim, heads=heads, head_dim=head_dim, axes=second_axes, context_dim=context_dim)
+        self.attn2 = Attention(dim, heads=heads, head_dim=head_dim, axes=axes, context_dim=context_dim)
         self.norm1 = nn.LayerNorm(dim)
         self.norm2 = nn.LayerNorm(dim)
         self.norm3 = nn.LayerNorm(dim)
 
-    def forward(self, tokens: Tensor, text: Tensor | None) -> Tensor:
+    def forward(self, tokens: Tensor, text: Tensor | RememberedText | None) -> Tensor:
         """Tokens (b, f, p, c), text (b, n, c_text) or None to attend to the tokens once more."""
-        tokens = tokens + self.attn1(self.norm1(tokens))
-        tokens = tokens + self.attn2(self.norm2(tokens), text)
-        return tokens + self.ff(self.norm3(tokens))
+        tokens = self.attn1(self.norm1(tokens), plus=tokens)
+        tokens = self.attn2(self.norm2(tokens), text, plus=tokens)
+        return self.ff(self.norm3(tokens), plus=tokens)
 
 
 class SpatialTransformer(nn.Module):
@@ -115,30 +157,18 @@ class SpatialTransformer(nn.Module):
         super().__init__()
         inner = heads * head_dim
         self.norm = nn.GroupNorm(norm_groups, dim, eps=1e-6)
-        self.proj_in = nn.Linear(dim, inner)
+        self.proj_in = Linear(dim, inner)
         block = TransformerBlock(inner, heads=heads, head_dim=head_dim, axes=OVER_PLACES, context_dim=context_dim)
         self.transformer_blocks = nn.ModuleList([block])
-        self.proj_out = nn.Linear(inner, dim)
+        self.proj_out = Linear(inner, dim)
         start_at_zero(self.proj_out)
 
-    def forward(self, x: Tensor, text: Tensor, frames: int) -> Tensor:
+    def forward(self, x: Tensor, text: Tensor | RememberedText, frames: int) -> Tensor:
         """Feature maps ((b f), c, h, w) and text (b, n, c_text); statistics of the norm are one frame's."""
-        tokens = rearrange(self.norm(x), "(b f) c h w -> b f (h w) c", f=frames)
-        tokens = self.proj_in(tokens)
+        tokens = self.proj_in(rearrange(self.norm(x), "(b f) c h w -> b f (h w) c", f=frames))
         for block in self.transformer_blocks:
             tokens = block(tokens, text)
-        return x + rearrange(self.proj_out(tokens), "b f (h w) c -> (b f) c h w", h=x.shape[-2])
-
-
-class PlacewiseLinear(nn.Conv1d):
-    """A convolution of kernel 1, kept as one for its checkpoint's sake, and applied to the last axis as a matrix."""
-
-    def __init__(self, dim: int, out_dim: int) -> None:
-        super().__init__(dim, out_dim, kernel_size=1)
-
-    def forward(self, input: Tensor) -> Tensor:
-        """(..., dim) to (..., out_dim)."""
-        return F.linear(input, self.weight[..., 0], self.bias)
+        return _projected_onto(x, tokens, self.proj_out, frames=frames)
 
 
 class TemporalTransformer(nn.Module):
@@ -154,10 +184,16 @@ class TemporalTransformer(nn.Module):
         self.proj_out = PlacewiseLinear(inner, dim)
         start_at_zero(self.proj_out)
 
-    def forward(self, x: Tensor, text: Tensor | None, frames: int) -> Tensor:
+    def forward(self, x: Tensor, text: Tensor | RememberedText | None, frames: int) -> Tensor:
         """Feature maps ((b f), c, h, w); the text goes unused; statistics of the norm are the whole clip's."""
         clip = self.norm(rearrange(x, "(b f) c h w -> b c f (h w)", f=frames))
         tokens = self.proj_in(rearrange(clip, "b c f p -> b f p c"))
         for block in self.transformer_blocks:
             tokens = block(tokens, None)
-        return x + rearrange(self.proj_out(tokens), "b f (h w) c -> (b f) c h w", h=x.shape[-2])
+        return _projected_onto(x, tokens, self.proj_out, frames=frames)
+
+
+def _projected_onto(x: Tensor, tokens: Tensor, projection: Linear | PlacewiseLinear, *, frames: int) -> Tensor:
+    """Feature maps ((b f), c, h, w) and the projection of their transformed tokens, added."""
+    shortcut = rearrange(x, "(b f) c h w -> b f (h w) c", f=frames)
+    return rearrange(projection(tokens, plus=shortcut), "b f (h w) c -> (b f) c h w", h=x.shape[-2])

@@ -5,22 +5,15 @@ Feature maps are ((b f), c, h, w) in channels-last memory; `frames` says how man
 
 from __future__ import annotations
 
+from typing import cast
+
+import torch
 import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from t2v_core.models.modelscope.attention import start_at_zero
-
-
-class FramewiseConv(nn.Conv3d):
-    """A 3×1×1 convolution over frames, kept as a Conv3d for its checkpoint's sake, run as a 2D one over (f, places)."""
-
-    def __init__(self, dim: int, out_dim: int) -> None:
-        super().__init__(dim, out_dim, kernel_size=(3, 1, 1), padding=(1, 0, 0))
-
-    def forward(self, input: Tensor) -> Tensor:
-        """(b, dim, f, p) to (b, out_dim, f, p), with zeros before the first and after the last frame."""
-        return F.conv2d(input, self.weight[..., 0], self.bias, padding=(1, 0))
+from t2v_core.models.modelscope.layers import Conv2d, FramewiseConv, Linear, add, silu
 
 
 class TemporalConv(nn.Module):
@@ -37,10 +30,20 @@ class TemporalConv(nn.Module):
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
         """((b f), c, h, w) to the same."""
-        clip = rearrange(x, "(b f) c h w -> b c f (h w)", f=frames)
-        for conv in (self.conv1, self.conv2, self.conv3, self.conv4):
-            clip = conv(clip)
-        return x + rearrange(clip, "b c f (h w) -> (b f) c h w", h=x.shape[-2])
+        # One clip at a time: its frames lie side by side, and what is between the layers is half as large.
+        clips = [self._clip(clip) for clip in rearrange(x, "(b f) c h w -> b f (h w) c", f=frames)]
+        together = clips[0] if len(clips) == 1 else torch.cat(clips)
+        return rearrange(together, "f (h w) c -> f c h w", h=x.shape[-2])
+
+    def _clip(self, clip: Tensor) -> Tensor:
+        """(f, p, c) to the same."""
+        hidden = clip
+        for block in (self.conv1, self.conv2, self.conv3, self.conv4):
+            normed = rearrange(block[0](rearrange(hidden, "f p c -> 1 c f p")), "1 c f p -> f p c")
+            conv, shortcut = cast(FramewiseConv, block[-1]), clip if block is self.conv4 else None
+            # Dropout comes between the SiLU and the convolution, which are else one step.
+            hidden = add(conv.convolve(block[1:-1](normed)), shortcut) if self.training else conv(normed, plus=shortcut)
+        return hidden
 
 
 class ResidualBlock(nn.Module):
@@ -48,24 +51,26 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, dim: int, out_dim: int, *, time_dim: int, norm_groups: int, dropout: float) -> None:
         super().__init__()
-        self.in_layers = nn.Sequential(nn.GroupNorm(norm_groups, dim), nn.SiLU(), nn.Conv2d(dim, out_dim, 3, padding=1))
-        self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(time_dim, out_dim))
+        self.in_layers = nn.Sequential(nn.GroupNorm(norm_groups, dim), nn.SiLU(), Conv2d(dim, out_dim, 3, padding=1))
+        self.emb_layers = nn.Sequential(nn.SiLU(), Linear(time_dim, out_dim))
         self.out_layers = nn.Sequential(
             nn.GroupNorm(norm_groups, out_dim),
             nn.SiLU(),
             nn.Dropout(dropout),
-            nn.Conv2d(out_dim, out_dim, 3, padding=1),
+            Conv2d(out_dim, out_dim, 3, padding=1),
         )
         start_at_zero(self.out_layers[-1])
-        self.skip_connection = nn.Conv2d(dim, out_dim, 1) if dim != out_dim else nn.Identity()
+        self.skip_connection = Conv2d(dim, out_dim, 1) if dim != out_dim else nn.Identity()
         # The published checkpoints spell it so.
         self.temopral_conv = TemporalConv(out_dim, norm_groups=norm_groups, dropout=dropout)
 
     def forward(self, x: Tensor, time: Tensor, frames: int) -> Tensor:
         """Feature maps ((b f), dim, h, w) and timestep embedding (b, time_dim) to ((b f), out_dim, h, w)."""
         shift = repeat(self.emb_layers(time), "b c -> (b f) c 1 1", f=frames)
-        hidden = self.out_layers(self.in_layers(x) + shift)
-        return self.temopral_conv(self.skip_connection(x) + hidden, frames)
+        hidden = add(self.in_layers[2](silu(self.in_layers[0](x))), shift)
+        hidden = self.out_layers[2](silu(self.out_layers[0](hidden)))
+        hidden = self.out_layers[3](hidden, plus=self.skip_connection(x))
+        return self.temopral_conv(hidden, frames)
 
 
 class Downsample(nn.Module):
@@ -73,7 +78,7 @@ class Downsample(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.op = nn.Conv2d(dim, dim, 3, stride=2, padding=1)
+        self.op = Conv2d(dim, dim, 3, stride=2, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """((b f), c, h, w) to ((b f), c, ⌈h/2⌉, ⌈w/2⌉)."""
@@ -88,7 +93,7 @@ class Upsample(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(dim, dim, 3, padding=1)
+        self.conv = Conv2d(dim, dim, 3, padding=1)
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """((b f), c, h, w) to ((b f), c, *size), where size is 2h or 2h - 1, and 2w or 2w - 1."""

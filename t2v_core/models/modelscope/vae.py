@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from t2v_core.models.modelscope.attention import attend
 from t2v_core.models.modelscope.config import AutoencoderConfig
+from t2v_core.models.modelscope.layers import Conv2d, silu
 
 
 class Autoencoder(nn.Module):
@@ -22,8 +23,8 @@ class Autoencoder(nn.Module):
         self.config = config
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
-        self.quant_conv = nn.Conv2d(2 * config.z_dim, 2 * config.z_dim, 1)
-        self.post_quant_conv = nn.Conv2d(config.z_dim, config.z_dim, 1)
+        self.quant_conv = Conv2d(2 * config.z_dim, 2 * config.z_dim, 1)
+        self.post_quant_conv = Conv2d(config.z_dim, config.z_dim, 1)
 
     def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Frames (n, 3, H, W) in -1..1 to the mean and log variance of their latents, (n, z, h, w) each."""
@@ -42,7 +43,7 @@ class Encoder(nn.Module):
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
         groups, dims = config.norm_groups, [config.dim * mult for mult in config.dim_mult]
-        self.conv_in = nn.Conv2d(3, config.dim, 3, padding=1)
+        self.conv_in = Conv2d(3, config.dim, 3, padding=1)
         self.down = nn.ModuleList()
         dim = config.dim
         for level, out_dim in enumerate(dims):
@@ -53,7 +54,7 @@ class Encoder(nn.Module):
             dim = out_dim
         self.mid = Middle(dim, groups)
         self.norm_out = nn.GroupNorm(groups, dim, eps=1e-6)
-        self.conv_out = nn.Conv2d(dim, 2 * config.z_dim, 3, padding=1)
+        self.conv_out = Conv2d(dim, 2 * config.z_dim, 3, padding=1)
 
     def forward(self, frames: Tensor) -> Tensor:
         """(n, 3, H, W) to (n, 2z, h, w)."""
@@ -62,7 +63,7 @@ class Encoder(nn.Module):
             for block in stage.block:  # type: ignore[union-attr]
                 x = block(x)
             x = stage.downsample(x)  # type: ignore[operator]
-        return self.conv_out(F.silu(self.norm_out(self.mid(x))))
+        return self.conv_out(silu(self.norm_out(self.mid(x))))
 
 
 class Decoder(nn.Module):
@@ -72,7 +73,7 @@ class Decoder(nn.Module):
         super().__init__()
         groups, dims = config.norm_groups, [config.dim * mult for mult in config.dim_mult]
         dim = dims[-1]
-        self.conv_in = nn.Conv2d(config.z_dim, dim, 3, padding=1)
+        self.conv_in = Conv2d(config.z_dim, dim, 3, padding=1)
         self.mid = Middle(dim, groups)
         stages = []
         for level, out_dim in reversed(list(enumerate(dims))):
@@ -83,7 +84,7 @@ class Decoder(nn.Module):
             dim = out_dim
         self.up = nn.ModuleList(stages)
         self.norm_out = nn.GroupNorm(groups, dim, eps=1e-6)
-        self.conv_out = nn.Conv2d(dim, 3, 3, padding=1)
+        self.conv_out = Conv2d(dim, 3, 3, padding=1)
 
     def forward(self, latents: Tensor) -> Tensor:
         """(n, z, h, w) to (n, 3, H, W)."""
@@ -92,7 +93,7 @@ class Decoder(nn.Module):
             for block in stage.block:  # type: ignore[union-attr]
                 x = block(x)
             x = stage.upsample(x)  # type: ignore[operator]
-        return self.conv_out(F.silu(self.norm_out(x)))
+        return self.conv_out(silu(self.norm_out(x)))
 
 
 class Middle(nn.Module):
@@ -115,16 +116,15 @@ class Residual(nn.Module):
     def __init__(self, dim: int, out_dim: int, groups: int) -> None:
         super().__init__()
         self.norm1 = nn.GroupNorm(groups, dim, eps=1e-6)
-        self.conv1 = nn.Conv2d(dim, out_dim, 3, padding=1)
+        self.conv1 = Conv2d(dim, out_dim, 3, padding=1)
         self.norm2 = nn.GroupNorm(groups, out_dim, eps=1e-6)
-        self.conv2 = nn.Conv2d(out_dim, out_dim, 3, padding=1)
-        self.nin_shortcut = nn.Conv2d(dim, out_dim, 1) if dim != out_dim else nn.Identity()
+        self.conv2 = Conv2d(out_dim, out_dim, 3, padding=1)
+        self.nin_shortcut = Conv2d(dim, out_dim, 1) if dim != out_dim else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, dim, h, w) to (n, out_dim, h, w)."""
-        hidden = self.conv1(F.silu(self.norm1(x)))
-        hidden = self.conv2(F.silu(self.norm2(hidden)))
-        return self.nin_shortcut(x) + hidden
+        hidden = self.conv1(silu(self.norm1(x)))
+        return self.conv2(silu(self.norm2(hidden)), plus=self.nin_shortcut(x))
 
 
 class PlaceAttention(nn.Module):
@@ -133,14 +133,14 @@ class PlaceAttention(nn.Module):
     def __init__(self, dim: int, groups: int) -> None:
         super().__init__()
         self.norm = nn.GroupNorm(groups, dim, eps=1e-6)
-        self.q, self.k, self.v, self.proj_out = (nn.Conv2d(dim, dim, 1) for _ in range(4))
+        self.q, self.k, self.v, self.proj_out = (Conv2d(dim, dim, 1) for _ in range(4))
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, dim, h, w) to the same."""
         hidden = self.norm(x)
         query, key, value = (rearrange(to(hidden), "n c h w -> n 1 (h w) c") for to in (self.q, self.k, self.v))
         mixed = attend(query, key, value)
-        return x + self.proj_out(rearrange(mixed, "n 1 (h w) c -> n c h w", h=x.shape[-2]))
+        return self.proj_out(rearrange(mixed, "n 1 (h w) c -> n c h w", h=x.shape[-2]), plus=x)
 
 
 class HalvingConv(nn.Module):
@@ -148,7 +148,7 @@ class HalvingConv(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(dim, dim, 3, stride=2)
+        self.conv = Conv2d(dim, dim, 3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, dim, h, w) to (n, dim, h/2, w/2)."""
@@ -160,7 +160,7 @@ class DoublingConv(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(dim, dim, 3, padding=1)
+        self.conv = Conv2d(dim, dim, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, dim, h, w) to (n, dim, 2h, 2w)."""

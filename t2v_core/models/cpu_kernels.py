@@ -1,0 +1,116 @@
+"""oneDNN's products with packed weights, for networks on a CPU.
+
+torch turns a layer's weights into the processor's order again in every call, and in float32 takes another library that
+is slow on some processors. Packed once they stay so, in the place of the plain ones; what follows a product is done in
+the same pass. The operators are torch's own, but not documented: each is checked before it is used.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Packed:
+    """A matrix (o, i) and its bias, as oneDNN wants them; `unpacked` gives the exact matrix back."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        self._weight = _ops()._reorder_linear_weight(weight.contiguous(), None)
+        self._bias = bias
+
+    def __call__(self, x: Tensor, *, plus: Tensor | None = None) -> Tensor:
+        """x (..., i) times the matrix, and `plus` (..., o) added in the same pass; (..., o)."""
+        return linear(x, self._weight, self._bias, plus=plus)
+
+    def gelu(self, x: Tensor) -> Tensor:
+        """An exact GELU of the product."""
+        return _ops()._linear_pointwise(x, self._weight, self._bias, "gelu", [], "none")
+
+    def times(self, x: Tensor, factor: Tensor) -> Tensor:
+        """The product, multiplied by a tensor of its shape."""
+        return _ops()._linear_pointwise(x, factor, self._weight, self._bias, "mul")
+
+    def unpacked(self) -> Tensor:
+        """The matrix (o, i), bit for bit."""
+        return self._weight.to_dense()
+
+
+class PackedConv:
+    """A convolution's kernel (o, i, h, w) as oneDNN wants it; padding, stride, dilation and bias are the layer's."""
+
+    def __init__(self, weight: Tensor, layer: nn.Conv2d) -> None:
+        self._geometry: tuple[Any, ...] = (_pair(layer.padding), _pair(layer.stride), _pair(layer.dilation), 1)
+        reorder = torch._C._nn.mkldnn_reorder_conv2d_weight  # pyright: ignore[reportAttributeAccessIssue]
+        self._weight = reorder(weight.contiguous().to_mkldnn(), *self._geometry)
+        self._bias = layer.bias
+
+    def __call__(self, x: Tensor, *, plus: Tensor | None = None) -> Tensor:
+        """Feature maps (n, i, h, w) in channels-last memory to (n, o, ...), with `plus` of that shape added."""
+        if plus is None:
+            return _ops()._convolution_pointwise(x, self._weight, self._bias, *self._geometry, "none", [], "")
+        return _ops()._convolution_pointwise(
+            x, plus, self._weight, self._bias, *self._geometry, "add", None, None, [], None
+        )
+
+    def unpacked(self) -> Tensor:
+        """The kernel (o, i, h, w), bit for bit."""
+        return self._weight.to_dense()
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None, *, plus: Tensor | None = None) -> Tensor:
+    """A linear layer by oneDNN; the weight may be packed or plain."""
+    if plus is None:
+        return _ops()._linear_pointwise(x, weight, bias, "none", [], "")
+    return _ops()._linear_pointwise(x, plus, weight, bias, "add")
+
+
+@functools.lru_cache(maxsize=8)
+def usable(dtype: torch.dtype) -> bool:
+    """Whether this torch and this processor have the operators for a number format, and they work as expected."""
+    if not torch.backends.mkldnn.is_available() or dtype not in (torch.float32, torch.bfloat16):
+        return False
+    try:
+        return _works(dtype)
+    except (AttributeError, RuntimeError, NotImplementedError, TypeError):
+        return False
+
+
+def _works(dtype: torch.dtype) -> bool:
+    if dtype is torch.bfloat16 and not _ops()._is_mkldnn_bf16_supported():
+        return False
+    with torch.inference_mode():
+        values = torch.linspace(-1, 1, 3 * 4 * 6 * 6).to(dtype)
+        maps = values.view(3, 4, 6, 6).contiguous(memory_format=torch.channels_last)
+        conv = nn.Conv2d(4, 4, 3, padding=1, dtype=dtype)
+        matrix = torch.linspace(-1, 1, 8 * 12).to(dtype).view(8, 12)
+        rows, packed, packed_conv = (
+            values.view(-1, 12),
+            Packed(matrix, matrix[:, 0].clone()),
+            PackedConv(conv.weight, conv),
+        )
+        expected = F.linear(rows, matrix, matrix[:, 0])
+        pairs = [
+            (packed(rows), expected),
+            (packed(rows, plus=expected), 2 * expected),
+            (packed.gelu(rows), F.gelu(expected)),
+            (packed.times(rows, expected), expected * expected),
+            (packed_conv(maps), conv(maps)),
+            (packed_conv(maps, plus=maps), conv(maps) + maps),
+        ]
+        exact = torch.equal(packed.unpacked(), matrix) and torch.equal(packed_conv.unpacked(), conv.weight)
+        tolerance = 1e-5 if dtype is torch.float32 else 3e-2
+        return exact and all(
+            torch.allclose(found.float(), wanted.float(), rtol=tolerance, atol=tolerance) for found, wanted in pairs
+        )
+
+
+def _ops() -> Any:
+    return torch.ops.mkldnn
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else tuple(value)

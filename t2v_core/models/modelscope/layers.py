@@ -1,0 +1,283 @@
+"""The layers that do nearly all of the work, each with a plain form and one with its weights packed for a CPU.
+
+Their names and shapes are the checkpoints'. While a layer is packed, its parameter is an empty placeholder of the same
+shape: `pack` and `unpack` turn a whole network, in place, bit for bit, and with one layer's second copy at a time.
+"""
+
+from __future__ import annotations
+
+import abc
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from t2v_core.models import cpu_kernels
+from t2v_core.models.cpu_kernels import Packed, PackedConv
+
+SMALL_MAP = 4
+"""Up to this height and width a 3×3 convolution is faster as one product of all its neighbourhoods."""
+
+_FEW_CHANNELS = 16
+"""Layers with fewer input or output channels than this gain nothing by being packed."""
+
+
+class Packable(nn.Module, abc.ABC):
+    """A layer with a packed form."""
+
+    is_packed = False
+
+    @abc.abstractmethod
+    def _pack(self) -> None: ...
+
+    @abc.abstractmethod
+    def _unpack(self) -> None: ...
+
+    def is_worth_packing(self) -> bool:
+        """Whether the layer's own weights are here, plain, large, and in a format that the processor multiplies."""
+        weights = [weight for weight in self.parameters() if weight.ndim > 1]
+        return all(
+            weight.device.type == "cpu" and min(weight.shape[:2]) >= _FEW_CHANNELS and cpu_kernels.usable(weight.dtype)
+            for weight in weights
+        )
+
+
+def pack(network: nn.Module) -> None:
+    """Pack the weights of every layer for this processor, where it can."""
+    for layer in network.modules():
+        if isinstance(layer, Packable) and not layer.is_packed and layer.is_worth_packing():
+            layer._pack()
+            layer.is_packed = True
+
+
+def unpack(network: nn.Module) -> None:
+    """Give every layer its plain weights back."""
+    for layer in network.modules():
+        if isinstance(layer, Packable) and layer.is_packed:
+            layer._unpack()
+            layer.is_packed = False
+
+
+class Linear(nn.Linear, Packable):
+    """A matrix product over the last axis, with an optional tensor added."""
+
+    def forward(self, input: Tensor, *, plus: Tensor | None = None) -> Tensor:
+        """(..., i) to (..., o)."""
+        if self.is_packed:
+            return self._packed(input, plus=plus)
+        return _linear(input, self.weight, self.bias, plus=plus)
+
+    def _pack(self) -> None:
+        self._packed = Packed(self.weight, self.bias)
+        _give_up(self)
+
+    def _unpack(self) -> None:
+        _take_back(self, self._packed.unpacked())
+        del self._packed
+
+
+class PlacewiseLinear(nn.Conv1d, Packable):
+    """A convolution of kernel 1, kept as one for its checkpoint's sake, and applied to the last axis as a matrix."""
+
+    def __init__(self, dim: int, out_dim: int) -> None:
+        super().__init__(dim, out_dim, kernel_size=1)
+
+    def forward(self, input: Tensor, *, plus: Tensor | None = None) -> Tensor:
+        """(..., i) to (..., o)."""
+        if self.is_packed:
+            return self._packed(input, plus=plus)
+        return _linear(input, self.weight[..., 0], self.bias, plus=plus)
+
+    def _pack(self) -> None:
+        self._packed = Packed(self.weight[..., 0], self.bias)
+        _give_up(self)
+
+    def _unpack(self) -> None:
+        _take_back(self, self._packed.unpacked()[..., None])
+        del self._packed
+
+
+class Conv2d(nn.Conv2d, Packable):
+    """A convolution of channels-last feature maps, with an optional tensor added."""
+
+    def forward(self, input: Tensor, *, plus: Tensor | None = None) -> Tensor:
+        """(n, i, h, w) to (n, o, h', w')."""
+        if not self.is_packed:
+            return add(super().forward(input), plus)
+        packed = self._packed_for(input)
+        return packed(input, plus=plus) if isinstance(packed, PackedConv) else _by_rows(packed, input, plus)
+
+    def is_worth_packing(self) -> bool:
+        """As for every layer; grouped convolutions stay plain."""
+        return super().is_worth_packing() and self.groups == 1
+
+    def _packed_for(self, maps: Tensor) -> PackedConv | tuple[Packed, ...]:
+        """The form that is the faster one for maps of this size; another size than the last may turn it."""
+        is_small = self.kernel_size == (1, 1) or (
+            self.kernel_size == (3, 3) and self.stride == self.padding == (1, 1) and max(maps.shape[-2:]) <= SMALL_MAP
+        )
+        if is_small is isinstance(self._packed, PackedConv):
+            self._packed = _rows_of(self._plain(), self.bias) if is_small else PackedConv(self._plain(), self)
+        return self._packed
+
+    def _plain(self) -> Tensor:
+        if isinstance(self._packed, PackedConv):
+            return self._packed.unpacked()
+        rows = torch.stack([row.unpacked() for row in self._packed])
+        return rearrange(rows, "h o (w i) -> o i h w", w=self.kernel_size[1])
+
+    def _pack(self) -> None:
+        self._packed: PackedConv | tuple[Packed, ...]
+        is_matrix = self.kernel_size == (1, 1) and self.stride == (1, 1)
+        self._packed = _rows_of(self.weight, self.bias) if is_matrix else PackedConv(self.weight, self)
+        _give_up(self)
+
+    def _unpack(self) -> None:
+        _take_back(self, self._plain())
+        del self._packed
+
+
+class FramewiseConv(nn.Conv3d, Packable):
+    """A 3×1×1 convolution over frames, kept as a Conv3d for its checkpoint's sake.
+
+    Plain it runs as a 2D convolution over (f, places), packed as three products: of each frame, of the one before it
+    and of the one behind it.
+    """
+
+    def __init__(self, dim: int, out_dim: int) -> None:
+        super().__init__(dim, out_dim, kernel_size=(3, 1, 1), padding=(1, 0, 0))
+
+    def forward(self, input: Tensor, *, plus: Tensor | None = None) -> Tensor:
+        """The SiLU of one clip's tokens (f, p, i), convolved, to (f, p, o)."""
+        if not self.is_packed:
+            return add(self.convolve(silu(input)), plus)
+        before, same, behind = self._packed
+        padded = input.new_empty(input.shape[0] + 2, *input.shape[1:])
+        padded[0] = padded[-1] = 0
+        torch.ops.aten.silu.out(input, out=padded[1:-1])
+        found = same(padded[1:-1], plus=plus)
+        found = before(padded[:-2], plus=found)
+        return behind(padded[2:], plus=found)
+
+    def convolve(self, clip: Tensor) -> Tensor:
+        """Tokens (f, p, i) to (f, p, o), with zeros before the first and after the last frame; not while packed."""
+        maps = F.conv2d(rearrange(clip, "f p c -> 1 c f p"), self.weight[..., 0], self.bias, padding=(1, 0))
+        return rearrange(maps, "1 c f p -> f p c")
+
+    def _pack(self) -> None:
+        before, same, behind = self.weight[..., 0, 0].unbind(-1)
+        self._packed = (Packed(before, None), Packed(same, self.bias), Packed(behind, None))
+        _give_up(self)
+
+    def _unpack(self) -> None:
+        _take_back(self, torch.stack([matrix.unpacked() for matrix in self._packed], dim=-1)[..., None, None])
+        del self._packed
+
+
+class JoinedLinear(Packable):
+    """Several linear layers of one input, which are one product while they are packed; they stay where they were."""
+
+    def __init__(self, *layers: Linear) -> None:
+        super().__init__()
+        self._layers = layers  # in a tuple: they belong to the module that made them
+
+    def forward(self, input: Tensor) -> tuple[Tensor, ...]:
+        """(..., i) to (..., o) of each layer."""
+        if self.is_packed:
+            return self._packed(input).split([layer.out_features for layer in self._layers], dim=-1)
+        return tuple(layer(input) for layer in self._layers)
+
+    def is_worth_packing(self) -> bool:
+        """As each of the layers."""
+        return all(layer.is_worth_packing() and layer.bias is None for layer in self._layers)
+
+    def _pack(self) -> None:
+        self._packed = Packed(torch.cat([layer.weight for layer in self._layers]), None)
+        for layer in self._layers:
+            _give_up(layer)
+
+    def _unpack(self) -> None:
+        for layer, weight in zip(
+            self._layers, self._packed.unpacked().split([layer.out_features for layer in self._layers]), strict=True
+        ):
+            _take_back(layer, weight.clone())
+        del self._packed
+
+
+class GatedLinear(nn.Linear, Packable):
+    """A linear layer whose second half gates the first through an exact GELU (arXiv 2002.05202)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(..., i) to (..., o / 2)."""
+        if self.is_packed:
+            value, gate = self._packed
+            return value.times(input, gate.gelu(input))
+        value, gate = _linear(input, self.weight, self.bias).chunk(2, dim=-1)
+        return value * F.gelu(gate)
+
+    def _pack(self) -> None:
+        halves = zip(self.weight.chunk(2), self.bias.chunk(2), strict=True)
+        self._packed = tuple(Packed(weight, bias) for weight, bias in halves)
+        _give_up(self)
+
+    def _unpack(self) -> None:
+        _take_back(self, torch.cat([half.unpacked() for half in self._packed]))
+        del self._packed
+
+
+def silu(x: Tensor) -> Tensor:
+    """SiLU, in the place of its input where nobody needs that for a gradient."""
+    return F.silu(x, inplace=not torch.is_grad_enabled())
+
+
+def add(x: Tensor, more: Tensor | None) -> Tensor:
+    """The sum, in the place of the first where nobody needs that for a gradient."""
+    if more is None:
+        return x
+    return x + more if torch.is_grad_enabled() else x.add_(more)
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, *, plus: Tensor | None = None) -> Tensor:
+    if (
+        x.device.type == "cpu"
+        and cpu_kernels.usable(x.dtype)
+        and weight.dtype is x.dtype
+        and not torch.is_grad_enabled()
+    ):
+        return cpu_kernels.linear(x, weight, bias, plus=plus)
+    return add(F.linear(x, weight, bias), plus)
+
+
+def _rows_of(kernel: Tensor, bias: Tensor | None) -> tuple[Packed, ...]:
+    """A kernel (o, i, h, w) as a matrix (o, w·i) for each of its rows; the bias goes with the first."""
+    rows = rearrange(kernel, "o i h w -> h o (w i)")
+    return tuple(Packed(row, bias if index == 0 else None) for index, row in enumerate(rows))
+
+
+def _by_rows(rows: tuple[Packed, ...], maps: Tensor, plus: Tensor | None) -> Tensor:
+    """A convolution of maps (n, i, h, w) as one product for each row of its kernel."""
+    tokens = rearrange(maps, "n i h w -> n h w i")
+    if len(rows) == 1:
+        more = None if plus is None else rearrange(plus, "n o h w -> n h w o")
+        return rearrange(rows[0](tokens, plus=more), "n h w o -> n o h w")
+    height, width = maps.shape[-2:]
+    padded = rearrange(F.pad(tokens, (0, 0, 1, 1, 1, 1)), "n h w i -> h n w i")
+    neighbours = torch.cat([padded[:, :, shift : shift + width] for shift in range(len(rows))], dim=-1)
+    found = None
+    for shift, row in enumerate(rows):
+        found = row(neighbours[shift : shift + height], plus=found)
+    assert found is not None
+    maps = rearrange(found, "h n w o -> n o h w").contiguous(memory_format=torch.channels_last)
+    return add(maps, plus)
+
+
+def _give_up(layer: nn.Module) -> None:
+    """Leave a placeholder that knows the weight's shape and format."""
+    weight = cast(Tensor, layer.weight)
+    layer.weight = nn.Parameter(torch.empty_like(weight, device="meta"), requires_grad=False)
+
+
+def _take_back(layer: nn.Module, weight: Tensor) -> None:
+    layer.weight = nn.Parameter(weight.contiguous(), requires_grad=False)

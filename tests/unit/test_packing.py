@@ -1,0 +1,150 @@
+"""Packed weights for a CPU: the same results, and the same bits when they are taken back."""
+
+import pytest
+import torch
+from torch import nn
+
+from t2v_core.models import cpu_kernels
+from t2v_core.models.modelscope.attention import RememberedText, attend
+from t2v_core.models.modelscope.config import AutoencoderConfig, UNetConfig
+from t2v_core.models.modelscope.layers import Conv2d, Packable, pack, unpack
+from t2v_core.models.modelscope.unet import UNet3D
+from t2v_core.models.modelscope.vae import Autoencoder
+
+SMALL = UNetConfig(dim=32, dim_mult=(1, 2, 2), num_heads=2, head_dim=16, context_dim=32, norm_groups=8, res_blocks=1)
+SMALL_AUTOENCODER = AutoencoderConfig(dim=32, dim_mult=(1, 2, 2), res_blocks=1, norm_groups=8)
+
+needs_kernels = pytest.mark.skipif(not cpu_kernels.usable(torch.float32), reason="torch has no oneDNN here")
+
+
+def filled(network: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in network.parameters():
+            bound = weight[0].numel() ** -0.5 if weight.ndim > 1 else 0.5
+            weight.copy_((torch.rand(weight.shape, generator=generator) * 2 - 1) * bound)
+    return network.to(dtype).requires_grad_(False).eval()
+
+
+def unet(dtype: torch.dtype = torch.float32) -> nn.Module:
+    return filled(UNet3D(SMALL), dtype)
+
+
+def inputs(batch: int, frames: int, height: int, width: int, dtype: torch.dtype = torch.float32):
+    generator = torch.Generator().manual_seed(1)
+    latents = torch.randn(batch, 4, frames, height, width, generator=generator).to(dtype)
+    text = torch.randn(batch, 7, 32, generator=generator).to(dtype)
+    return latents, torch.full((batch,), 321.0), text
+
+
+def bits(network: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: weight.clone() for name, weight in network.state_dict().items()}
+
+
+@needs_kernels
+@pytest.mark.parametrize(
+    ("batch", "frames", "height", "width"), [(1, 4, 16, 16), (2, 3, 16, 8), (1, 1, 8, 8), (2, 2, 9, 7)]
+)
+def test_packed_weights_give_the_same_result_within_the_last_digits(batch, frames, height, width):
+    network = unet()
+    with torch.inference_mode():
+        plain = network(*inputs(batch, frames, height, width))
+        pack(network)
+        packed = network(*inputs(batch, frames, height, width))
+    assert sum(layer.is_packed for layer in network.modules() if isinstance(layer, Packable)) > 30
+    assert torch.linalg.norm(packed - plain) / torch.linalg.norm(plain) < 1e-5
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_unpacking_gives_every_bit_back(dtype):
+    if not cpu_kernels.usable(dtype):
+        pytest.skip("torch has no oneDNN for it here")
+    network = unet(dtype)
+    before = bits(network)
+    pack(network)
+    with torch.inference_mode():  # small maps turn convolutions into products
+        network(*inputs(1, 2, 8, 8, dtype))
+    assert any(weight.is_meta for weight in network.parameters())
+    unpack(network)
+    after = bits(network)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(after[name], weight) for name, weight in before.items())
+
+
+@needs_kernels
+def test_maps_of_changing_size_turn_a_convolution_back_and_forth():
+    conv = filled(Conv2d(32, 32, 3, padding=1))
+    weight = conv.weight.clone()
+    pack(conv)
+    with torch.inference_mode():
+        for side in (16, 4, 2, 16, 3):
+            maps = torch.randn(2, 32, side, side + 1).contiguous(memory_format=torch.channels_last)
+            more = torch.randn_like(maps)
+            expected = torch.nn.functional.conv2d(maps, weight, conv.bias, padding=1) + more
+            assert torch.allclose(conv(maps, plus=more), expected, atol=1e-5)
+    unpack(conv)
+    assert torch.equal(conv.weight, weight)
+
+
+@needs_kernels
+def test_a_packed_autoencoder_decodes_and_encodes_the_same():
+    network = filled(Autoencoder(SMALL_AUTOENCODER))
+    latents = torch.randn(2, SMALL_AUTOENCODER.z_dim, 6, 5)
+    with torch.inference_mode():
+        pictures = network.decode(latents)
+        mean, _ = network.encode(pictures.clamp(-1, 1))
+        pack(network)
+        assert torch.allclose(network.decode(latents), pictures, atol=1e-4)
+        assert torch.allclose(network.encode(pictures.clamp(-1, 1))[0], mean, atol=1e-4)
+
+
+def test_where_torch_lacks_the_operators_nothing_is_packed(monkeypatch):
+    monkeypatch.setattr(cpu_kernels, "usable", lambda dtype: False)
+    network = unet()
+    pack(network)
+    assert not any(layer.is_packed for layer in network.modules() if isinstance(layer, Packable))
+    with torch.inference_mode():
+        assert torch.isfinite(network(*inputs(1, 2, 8, 8))).all()
+
+
+def test_operators_that_give_something_else_are_not_used(monkeypatch):
+    cpu_kernels.usable.cache_clear()
+    monkeypatch.setattr(cpu_kernels, "linear", lambda x, weight, bias, *, plus=None: torch.zeros(1))
+    try:
+        assert not cpu_kernels.usable(torch.float32)
+    finally:
+        cpu_kernels.usable.cache_clear()
+
+
+def test_the_texts_keys_and_values_are_made_once():
+    network = unet()
+    latents, timesteps, text = inputs(2, 2, 8, 8)
+    remembered, projected = RememberedText(text), []
+    for module in network.modules():
+        if hasattr(module, "to_qkv") and module.to_qkv is None:
+            module.to_k.register_forward_hook(lambda layer, args, output: projected.append(layer))
+    with torch.inference_mode():
+        plain = network(latents, timesteps, text)
+        layers = len(projected)
+        assert layers > 0
+        first, second = (network(latents, timesteps, remembered) for _ in range(2))
+    assert len(projected) == 2 * layers
+    assert torch.equal(first, plain)
+    assert torch.equal(second, plain)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("tokens", [1, 16, 40])
+def test_attention_of_few_and_many_tokens(dtype, tokens):
+    query, key, value = torch.randn(3, 6, 2, tokens, 8).to(dtype)
+    exact = torch.nn.functional.scaled_dot_product_attention(*(part.double() for part in (query, key, value)))
+    tolerance = 1e-5 if dtype is torch.float32 else 2e-2
+    assert torch.allclose(attend(query, key, value).double(), exact, atol=tolerance)
+
+
+def test_training_still_reaches_every_weight():
+    network = UNet3D(SMALL).train()
+    network(*inputs(2, 2, 8, 8)).square().mean().backward()
+    filled_network = filled(UNet3D(SMALL)).requires_grad_(True)
+    filled_network(*inputs(2, 2, 8, 8)).square().mean().backward()
+    assert all(weight.grad is not None for weight in filled_network.parameters())
