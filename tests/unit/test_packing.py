@@ -72,6 +72,17 @@ def test_unpacking_gives_every_bit_back(dtype):
 
 
 @needs_kernels
+def test_a_packed_network_stays_where_it_is_and_says_so_if_it_should_go():
+    network = unet()
+    pack(network)
+    with torch.inference_mode():
+        before = network(*inputs(1, 2, 8, 8))
+        assert torch.equal(network.to("cpu").float()(*inputs(1, 2, 8, 8)), before)
+    with pytest.raises(RuntimeError, match="unpack it first"):
+        network.to(torch.bfloat16)
+
+
+@needs_kernels
 def test_maps_of_changing_size_turn_a_convolution_back_and_forth():
     conv = filled(Conv2d(32, 32, 3, padding=1))
     weight = conv.weight.clone()

@@ -7,6 +7,7 @@ shape: `pack` and `unpack` turn a whole network, in place, bit for bit, and with
 from __future__ import annotations
 
 import abc
+from collections.abc import Callable, Iterator
 from typing import cast
 
 import torch
@@ -29,6 +30,27 @@ class Packable(nn.Module, abc.ABC):
 
     is_packed = False
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Packable:  # type: ignore[override]
+        """What `nn.Module.to` and its like do; a packed layer stays where and what it is.
+
+        Raises:
+            RuntimeError: it should become something else while it is packed.
+        """
+        if not self.is_packed:
+            return super()._apply(fn, recurse)
+        here = torch.empty(0, dtype=self._dtype)
+        if (moved := fn(here)).device != here.device or moved.dtype is not here.dtype:
+            raise RuntimeError("a packed layer can't be moved or converted: unpack it first")
+        return self
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return next(weight.dtype for weight in self._weights())
+
+    def _weights(self) -> Iterator[Tensor]:
+        """The matrices that are packed."""
+        return (weight for weight in self.parameters(recurse=False) if weight.ndim > 1)
+
     @abc.abstractmethod
     def _pack(self) -> None: ...
 
@@ -37,10 +59,9 @@ class Packable(nn.Module, abc.ABC):
 
     def is_worth_packing(self) -> bool:
         """Whether the layer's own weights are here, plain, large, and in a format that the processor multiplies."""
-        weights = [weight for weight in self.parameters() if weight.ndim > 1]
         return all(
             weight.device.type == "cpu" and min(weight.shape[:2]) >= _FEW_CHANNELS and cpu_kernels.usable(weight.dtype)
-            for weight in weights
+            for weight in self._weights()
         )
 
 
@@ -190,8 +211,11 @@ class JoinedLinear(Packable):
         return tuple(layer(input) for layer in self._layers)
 
     def is_worth_packing(self) -> bool:
-        """As each of the layers."""
+        """As each of the layers, which must have no bias."""
         return all(layer.is_worth_packing() and layer.bias is None for layer in self._layers)
+
+    def _weights(self) -> Iterator[Tensor]:
+        return (layer.weight for layer in self._layers)
 
     def _pack(self) -> None:
         self._packed = Packed(torch.cat([layer.weight for layer in self._layers]), None)
