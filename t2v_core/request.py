@@ -41,6 +41,12 @@ class GenerationRequest:
     model: str = spec(
         "", "Model", "A folder in models/ModelScope, or any folder with a model. Default: the first found."
     )
+    lora: str = spec(
+        "",
+        "LoRA",
+        'Names from models/ModelScope/lora, each with a weight if it isn\'t 1, as in "mcm, style:0.8".',
+        infotext="LoRA",
+    )
     steps: int | None = spec(
         None,
         "Steps",

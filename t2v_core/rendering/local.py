@@ -16,10 +16,14 @@ from t2v_core.models.catalogue import find_model
 from t2v_core.models.hashing import user_cache_folder
 from t2v_core.models.layouts import ModelFolder
 from t2v_core.models.loading import count_parameters
+from t2v_core.models.lora.find import LoraFile
+from t2v_core.models.lora.find import find as find_lora
 from t2v_core.models.modelscope.checkpoint import Part
 from t2v_core.rendering.devices import memory_in_use, no_gradients, traits_of
+from t2v_core.rendering.distilled import guidance_of
 from t2v_core.rendering.forecast import Forecast, Watch, Work, foretell, read, remember
 from t2v_core.rendering.local_model import LocalModel
+from t2v_core.rendering.loras import loras_of, with_loras_named
 from t2v_core.rendering.plain_attention import attention_by
 from t2v_core.rendering.plan import Plan, Rest, decode_chunk, resolve_precision
 from t2v_core.rendering.prompt_cache import PromptCache
@@ -50,14 +54,20 @@ class LocalRenderer:
     def _find(self, name: str) -> ModelFolder:
         return find_model(name, self._host.models_folders)
 
+    def _find_lora(self, name: str) -> LoraFile:
+        return find_lora(name, self._host.models_folders)
+
     def _resolve(self, request: GenerationRequest, folder: ModelFolder) -> GenerationRequest:
+        request = with_loras_named(request, self._find_lora)
+        distillation = loras_of(request, folder, self._find_lora).distillation
         parameters = self._parameters(folder)
         precision = resolve_precision(request.precision, device=self._host.device(), parameters=parameters)
         # A folder that has no name among the models stays named by its path, so that it's found again.
         name = request.model if folder.folder == _as_folder(request.model) else folder.name
-        resolved = dataclasses.replace(request, model=name, precision=precision).resolve(folder.config.defaults)
+        own = folder.config.defaults if distillation is None else distillation.over(folder.config.defaults)
+        resolved = dataclasses.replace(request, model=name, precision=precision).resolve(own)
         _check_size(resolved, multiple=folder.config.vae.downsampling)
-        levels_of(resolved, NoiseSchedule.from_config(dataclasses.asdict(folder.config.noise)))
+        levels_of(resolved, NoiseSchedule.from_config(dataclasses.asdict(folder.config.noise)), distillation)
         return resolved
 
     @contextlib.contextmanager
@@ -95,7 +105,7 @@ class LocalRenderer:
 
     def _work(self, request: GenerationRequest, folder: ModelFolder) -> Work:
         cells = _pixels(request) // folder.config.vae.downsampling**2 * (request.frames or 1)
-        guided = 1 if request.cfg_scale == 1 else 2
+        guided = 1 if guidance_of(request, loras_of(request, folder, self._find_lora).distillation) == 1 else 2
         return Work(folder.name, self._host.device(), request.precision, cells, guided * (request.steps or 1))
 
     def _parameters(self, folder: ModelFolder) -> int:
@@ -112,6 +122,8 @@ class LocalRenderer:
             with run.heard_by(watch), no_gradients(device), attention_by(fused=traits_of(device).fused_attention):
                 folder = self._find(request.model)
                 model = self._model_for(folder, request, run=run)
+                loras = loras_of(request, folder, self._find_lora)
+                model.wear(loras, cfg_scale=request.cfg_scale or 1.0)
                 video = tell(request, model, run)
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
@@ -125,7 +137,7 @@ class LocalRenderer:
         if not video.partial:
             work = self._work(request, folder)
             remember(self._measurements, watch.measurement(work, weights=max(0, model.weights - before)))
-        return video
+        return dataclasses.replace(video, notes={**video.notes, **loras.notes()})
 
     def _plan(self, request: GenerationRequest) -> Plan:
         return Plan(device=self._host.device(), precision=request.precision, vae_precision=request.vae_precision)

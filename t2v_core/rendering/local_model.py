@@ -13,11 +13,14 @@ from t2v_core.errors import Cancelled, NonFiniteError
 from t2v_core.models.hashing import model_hash
 from t2v_core.models.layouts import ModelFolder
 from t2v_core.models.loading import load_part
+from t2v_core.models.lora.applied import AppliedLoras
 from t2v_core.models.modelscope.checkpoint import Part
 from t2v_core.models.modelscope.shortcuts import NO_SHORTCUTS, Shortcuts, shortened
 from t2v_core.models.modelscope.tokenizer import tokenize
 from t2v_core.rendering.devices import to_device
+from t2v_core.rendering.distilled import Distillation
 from t2v_core.rendering.interruptible import Stopped, interruptible
+from t2v_core.rendering.loras import Loras
 from t2v_core.rendering.number_formats import number_format, wider
 from t2v_core.rendering.plan import AUTO, Plan, decode_chunk
 from t2v_core.rendering.prompt_cache import PromptCache, TextKey
@@ -42,6 +45,9 @@ class LocalModel:
         self.identity = ModelIdentity(folder.name, model_hash(folder, progress=_loading(run)))
         self.prediction = Prediction.named(folder.config.noise.prediction)
         self.noise_schedule = NoiseSchedule.from_config(dataclasses.asdict(folder.config.noise))
+        self.distillation: Distillation | None = None
+        self._loras = AppliedLoras(folder)
+        self._embedded_guidance = 1.0
 
     def serves(self, folder: ModelFolder, plan: Plan) -> bool:
         """Whether this model is the one wanted."""
@@ -52,6 +58,12 @@ class LocalModel:
         """Bytes of the weights that are loaded."""
         tensors = [tensor for part in self._parts.values() for tensor in part.state_dict().values()]
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+    def wear(self, loras: Loras, *, cfg_scale: float) -> None:
+        """Have these LoRAs from now on; a part is changed when it's next used, and only if others are in it."""
+        self._loras.wanted = loras.doses
+        self.distillation = loras.distillation
+        self._embedded_guidance = cfg_scale
 
     def move_to(self, device: str) -> None:
         """Move the parts that are loaded."""
@@ -112,7 +124,7 @@ class LocalModel:
             raise Cancelled from None
 
     def _text_key(self, tokens: list[list[int]]) -> TextKey:
-        tower = (self._formats[Part.TEXT], self._plan.device)
+        tower = (self._formats[Part.TEXT], self._plan.device, self._loras.key(Part.TEXT))
         return TextKey.of(self._folder.files[Part.TEXT], tower=tower, tokens=tokens)
 
     def _features(self, tokens: list[list[int]], run: Run) -> Tensor:
@@ -136,6 +148,8 @@ class LocalModel:
     ) -> Iterator[Callable[[Tensor, Tensor, Tensor], Tensor]]:
         """The UNet in its own number format, from and to float32 latents."""
         unet, dtype = self._part(Part.UNET, run), self._formats[Part.UNET].computes
+        embedding = self._loras.guidance_embedding(self._embedded_guidance)
+        unet.guidance = None if embedding is None else embedding.to(self._plan.device)  # type: ignore[assignment]
 
         def predict(latents: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
             return unet(latents.to(dtype), timesteps, text.to(dtype)).float()
@@ -181,12 +195,13 @@ class LocalModel:
             if numbers.is_widened:
                 widen_on_use(part, numbers.computes)
             self._parts[name] = part
+        self._loras.update(name, self._parts[name], progress=_loading(run, stoppable=stoppable, unit="layer"))
         return self._parts[name]
 
 
-def _loading(run: Run, *, stoppable: bool = True) -> Callable[[int, int], None]:
+def _loading(run: Run, *, stoppable: bool = True, unit: str = "B") -> Callable[[int, int], None]:
     def on_bytes(done: int, total: int) -> None:
-        run.report(Progress(Stage.LOADING, done, total, "B"))
+        run.report(Progress(Stage.LOADING, done, total, unit))
         if stoppable:
             run.raise_if_stopped()
 

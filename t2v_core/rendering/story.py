@@ -21,10 +21,11 @@ from t2v_core.errors import Cancelled, NonFiniteError
 from t2v_core.models.modelscope.checkpoint import Part
 from t2v_core.models.modelscope.shortcuts import NO_SHORTCUTS, Shortcuts
 from t2v_core.rendering.devices import fetch, to_device, traits_of
+from t2v_core.rendering.distilled import Distillation, guidance_of, sampler_of
 from t2v_core.rendering.interruptible import Stopped
 from t2v_core.request import GenerationRequest
 from t2v_core.run import Preview, Run, Stage
-from t2v_core.sampling import find_sampler, load, schedule
+from t2v_core.sampling import load, schedule
 from t2v_core.sampling.algorithm import Noise, Step
 from t2v_core.sampling.denoiser import Prediction
 from t2v_core.sampling.guidance import guided
@@ -42,6 +43,7 @@ class VideoModel(Protocol):
     identity: ModelIdentity
     prediction: Prediction
     noise_schedule: NoiseSchedule
+    distillation: Distillation | None
 
     def used(self, request: GenerationRequest) -> GenerationRequest:
         """The request with the number formats that its clip is made in."""
@@ -145,9 +147,9 @@ def draw(request: GenerationRequest, model: VideoModel, *, device: str) -> Devic
 
 def sample(request: GenerationRequest, model: VideoModel, run: Run, *, text: Tensor, noise: Noise) -> Sampled:
     """Turn noise into clean latents; a stop keeps the estimate of the last whole step, if there is one."""
-    sampler, count = find_sampler(_given(request.sampler)), _given(request.steps)
+    sampler, count = sampler_of(request, model.distillation), _given(request.steps)
     start = noise.draw(0)
-    levels = levels_of(request, model.noise_schedule)
+    levels = levels_of(request, model.noise_schedule, model.distillation)
     every, until = _given(request.reuse_features), _given(request.guidance_until)
     deep = DeepFeatures(levels, every=every) if every > 1 else None
     shortcuts = Shortcuts(deep, _given(request.merge_tokens), _given(request.attention_window))
@@ -157,7 +159,7 @@ def sample(request: GenerationRequest, model: VideoModel, run: Run, *, text: Ten
             model.prediction,
             text[:1],
             text[1:],
-            scale=_given(request.cfg_scale),
+            scale=guidance_of(request, model.distillation),
             rescale=request.guidance_rescale,
             split=request.split_guidance,
             until=levels[round(until * count)] if until < 1 else None,
@@ -194,9 +196,11 @@ def _follow(trajectory: Iterator[Step], model: VideoModel, run: Run, *, count: i
     return Sampled(last.latents if done == count else last.denoised, done)
 
 
-def levels_of(request: GenerationRequest, noise_schedule: NoiseSchedule) -> tuple[Level, ...]:
+def levels_of(
+    request: GenerationRequest, noise_schedule: NoiseSchedule, distillation: Distillation | None = None
+) -> tuple[Level, ...]:
     """The noise levels of a resolved request's steps; raises `RequestError` for a count that the sampler can't take."""
-    sampler = find_sampler(_given(request.sampler))
+    sampler = sampler_of(request, distillation)
     return schedule.levels(_given(request.schedule), _given(request.steps), noise_schedule, sampler=sampler)
 
 

@@ -35,6 +35,7 @@ class TinyModel:
     identity = ModelIdentity("tiny", "0" * 10)
     prediction = Prediction.EPS
     noise_schedule = NoiseSchedule.linear_sd()
+    distillation = None
 
     def __init__(self, *, chunk: int = 2, broken_from: int | None = None) -> None:
         self.chunk = chunk

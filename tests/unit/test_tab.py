@@ -210,6 +210,7 @@ CHANGED = {
     "prompt": 'a cat, "quoted": <lora:x:1>\nsecond line',
     "negative_prompt": "blur, Steps: 3",
     "model": "demo",
+    "lora": "mcm, style:0.5",
     "steps": 7,
     "sampler": "Euler a",
     "schedule": "Karras",

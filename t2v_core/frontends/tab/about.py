@@ -14,11 +14,16 @@ from t2v_core.frontends.tab.gradio_versions import unchanged, update
 from t2v_core.models.catalogue import DEMO, DEMO_KNOWS, find_all, find_model
 from t2v_core.models.known import KNOWN
 from t2v_core.models.layouts import ModelFolder, native_size
+from t2v_core.models.lora.find import LoraFile
+from t2v_core.models.lora.find import find as find_lora
 from t2v_core.models.modelscope.tokenizer import CHUNK_TOKENS, count_tokens
-from t2v_core.request import ModelDefaults
+from t2v_core.request import GenerationRequest, ModelDefaults
 
 OF_THE_MODEL = tuple(field.name for field in dataclasses.fields(ModelDefaults))
 """The fields for which a model has its own values."""
+
+OF_THE_LORAS = ("sampler", "steps", "cfg_scale")
+"""Those of them for which a LoRA may have others."""
 
 
 def model_names(models_folders: Sequence[Path]) -> list[str]:
@@ -33,6 +38,28 @@ def about_model(name: str, models_folders: Sequence[Path]) -> list[Any]:
     except Txt2VideoError as error:
         return [*(unchanged() for _ in OF_THE_MODEL), pages.problem(error)]
     return [*(update(value=getattr(model.config.defaults, field)) for field in OF_THE_MODEL), line_about(model)]
+
+
+def of_loras(text: str, *, model: str, sampler: str, models_folders: Sequence[Path]) -> list[Any]:
+    """The values for the fields `OF_THE_LORAS`: those of a distilled LoRA, and the model's again without one.
+
+    Half-typed names change nothing.
+    """
+    from t2v_core.rendering.distilled import CONSISTENCY
+    from t2v_core.rendering.loras import loras_of
+
+    def find(name: str) -> LoraFile:
+        return find_lora(name, models_folders, paths=False)
+
+    try:
+        folder = find_model(model, models_folders, paths=False)
+        distillation = loras_of(GenerationRequest(lora=text or ""), folder, find).distillation
+    except Txt2VideoError:
+        return [unchanged() for _ in OF_THE_LORAS]
+    if distillation is None and sampler != CONSISTENCY:
+        return [unchanged() for _ in OF_THE_LORAS]
+    values = distillation.over(folder.config.defaults) if distillation else folder.config.defaults
+    return [update(value=getattr(values, field)) for field in OF_THE_LORAS]
 
 
 def line_about(model: ModelFolder) -> str:

@@ -27,7 +27,7 @@ def component_of(name: str, value: Any, *, choices: Sequence[str] = (), scale: i
     if field.kind is bool:
         return gr.Checkbox(**common)
     if field.kind is str:
-        return gr.Textbox(lines=3, scale=scale, **common)
+        return gr.Textbox(lines=1, scale=scale, **common)
     # Only a box of text can be empty in every version, which stands for what a sampler does by itself.
     if value is None:
         return gr.Textbox(placeholder="auto", scale=scale, **{**common, "value": ""})

@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from t2v_core.frontends.tab import pages, presets, recipes
-from t2v_core.frontends.tab.about import OF_THE_MODEL, about_model, model_names, native_of, token_count
+from t2v_core.frontends.tab.about import (
+    OF_THE_LORAS,
+    OF_THE_MODEL,
+    about_model,
+    model_names,
+    native_of,
+    of_loras,
+    token_count,
+)
 from t2v_core.frontends.tab.clip_actions import ClipActions
 from t2v_core.frontends.tab.gradio_versions import script, unchanged, update
 from t2v_core.frontends.tab.guarding import guarded
@@ -19,8 +27,8 @@ RESULTS = ("player", "keys", "recipe", "messages")
 """The components of a run's results, in the order of `Maker.generate`; messages are the last of every handler."""
 
 WEIGHTY = (
-    *("model", "steps", "cfg_scale", "width", "height", "frames", "count", "precision", "split_guidance", "memory"),
-    *("speed", *SHORTCUTS),
+    *("model", "lora", "steps", "cfg_scale", "width", "height", "frames", "count"),
+    *("precision", "split_guidance", "memory", "speed", *SHORTCUTS),
 )
 """The fields on which a run's time and memory depend."""
 
@@ -93,6 +101,9 @@ def _connect_fields(surroundings: Surroundings, *, fields: Mapping[str, Any], pa
     def on_model(name: str) -> list[Any]:
         return about_model(name, folders)
 
+    def on_lora(text: str, model: str, sampler: str) -> list[Any]:
+        return of_loras(text, model=model, sampler=sampler, models_folders=folders)
+
     def on_refresh() -> Any:
         return update(choices=model_names(folders))
 
@@ -102,6 +113,9 @@ def _connect_fields(surroundings: Surroundings, *, fields: Mapping[str, Any], pa
     quiet: dict[str, Any] = {"show_progress": False, "queue": False}
     of_the_model = [fields[name] for name in OF_THE_MODEL]
     fields["model"].input(fn=on_model, inputs=[fields["model"]], outputs=[*of_the_model, parts["about"]], **quiet)
+    asked = [fields[name] for name in ("lora", "model", "sampler")]
+    # Only what a person types: a recipe that is pasted brings values of its own.
+    fields["lora"].input(fn=on_lora, inputs=asked, outputs=[fields[name] for name in OF_THE_LORAS], **quiet)
     parts["refresh"].click(fn=on_refresh, outputs=[fields["model"]], **quiet)
     size = [fields["width"], fields["height"]]
     parts["native"].input(fn=on_native, inputs=[parts["native"]], outputs=[*size, fields["frames"]], **quiet)

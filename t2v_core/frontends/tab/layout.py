@@ -73,6 +73,8 @@ def _fields(surroundings: Surroundings, models: tuple[ModelFolder, ...]) -> dict
         tool("refresh", REFRESH, "Look for models again")
     made["about"] = gr.HTML(line_about(models[0]), elem_id=f"{TAB_ID}_about")
     with surroundings.row():
+        put("lora")
+    with surroundings.row():
         put("sampler")
         put("schedule")
         put("steps", scale=2)

@@ -9,6 +9,7 @@ import math
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -81,6 +82,10 @@ class AppliedLoras:
                 done += 1
                 progress(done, total)
         state.applied = doses
+
+    def key(self, part: Part) -> tuple[tuple[Path, tuple[int, int], float], ...]:
+        """What tells a part's weights with the wanted LoRAs from those with others."""
+        return tuple((dose.lora.path, dose.lora.state, dose.weight) for dose in self._for(part))
 
     def guidance_embedding(self, scale: float) -> Tensor | None:
         """What a guidance scale adds to the timestep's embedding, (d,) float32; None unless a LoRA was trained so."""

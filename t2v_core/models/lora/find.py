@@ -23,10 +23,11 @@ _DEEPEST = 3
 
 @dataclass(frozen=True, slots=True)
 class LoraFile:
-    """A LoRA as people choose it: its name, and the file with its weights."""
+    """A LoRA as people choose it: its name, another that is as good or "", and the file with its weights."""
 
     name: str
     path: Path
+    also: str = ""
 
 
 def folders(models_folders: Sequence[Path]) -> tuple[Path, ...]:
@@ -65,7 +66,7 @@ def find(name: str, models_folders: Sequence[Path], *, paths: bool = True) -> Lo
     wanted = _plain(name)
     for spelt in (_plain, lambda known: _plain(known.rpartition("/")[2])):
         for lora in loras:
-            if spelt(lora.name) == wanted:
+            if wanted in (spelt(lora.name), spelt(lora.also)):
                 return lora
     at_path = _at_path(name) if paths else None
     if at_path is not None:
@@ -80,7 +81,7 @@ def _in_folder(folder: Path, prefix: str, *, depth: int) -> Iterator[LoraFile]:
         elif entry.is_dir() and depth < _DEEPEST:
             only = _only_file(entry)
             if only is not None:
-                yield LoraFile(f"{prefix}{entry.name}", only)
+                yield LoraFile(f"{prefix}{entry.name}", only, f"{prefix}{entry.name}/{only.stem}")
             else:
                 yield from _in_folder(entry, f"{prefix}{entry.name}/", depth=depth + 1)
 
