@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import unittest.mock
 
 import pytest
 import torch
 
-from t2v_core.models.modelscope.attention import SpatialTransformer, TemporalTransformer
+from t2v_core.models.modelscope.attention import SpatialTransformer, TemporalTransformer, attend
 from t2v_core.models.modelscope.config import UNetConfig
 from t2v_core.models.modelscope.frame_windows import attend_in_windows, blend_weights, window_starts
 from t2v_core.models.modelscope.shortcuts import NO_SHORTCUTS, Shortcuts, shortened
@@ -78,6 +79,7 @@ def test_without_shortcuts_and_after_them_the_network_is_the_exact_one(network):
         assert torch.equal(network(*inputs()), exact)
         assert not network._forward_pre_hooks
         assert not [module for module in network.modules() if "forward" in vars(module)]
+        assert all(core is attend for module in network.modules() if (core := getattr(module, "core", attend)))
 
 
 @pytest.mark.parametrize("name", ["merge_tokens", "attention_window"])
@@ -248,14 +250,19 @@ def test_only_the_largest_maps_are_merged(network):
 # Windows over frames
 
 
-def temporal(network):
-    return attentions(network, TemporalTransformer, "attn1")[0]
+def clip_of(frames, *, seed=0):
+    """Query, key and value (p, heads, f, d)."""
+    return torch.randn(3, 6, 2, frames, 8, generator=torch.Generator().manual_seed(seed)).unbind()
+
+
+def first(query, key, value):
+    """A core that gives back what it is asked with."""
+    return query
 
 
 @pytest.mark.parametrize("window", [5, 6, 100])
-def test_a_window_over_all_frames_is_the_plain_attention(network, window):
-    tokens = torch.randn(2, 5, 6, 16)
-    assert torch.equal(attend_in_windows(temporal(network), tokens, window=window), temporal(network)(tokens))
+def test_a_window_over_all_frames_is_the_plain_attention(window):
+    assert torch.equal(attend_in_windows(attend, *clip_of(5), window=window), attend(*clip_of(5)))
 
 
 @pytest.mark.parametrize("window", [1, 2, 3, 4, 7, 16, 24])
@@ -266,11 +273,10 @@ def test_windows_cover_all_frames_overlap_and_blend_to_one(frames, window):
     assert starts[-1] + window >= frames
     if frames > window:
         assert starts[-1] + window == frames
-        gaps = [later - earlier for earlier, later in itertools.pairwise(starts)]
-        assert max(gaps) <= max(1, window - max(1, window // 4))
+        assert max(later - earlier for earlier, later in itertools.pairwise(starts)) <= max(1, window - window // 4)
         assert torch.allclose(blend_weights(frames, window).sum(0), torch.ones(frames))
-    tokens = torch.randn(1, frames, 2, 3)
-    assert torch.allclose(attend_in_windows(lambda part: part, tokens, window=window), tokens, atol=1e-6)
+    query, key, value = clip_of(frames)
+    assert torch.allclose(attend_in_windows(first, query, key, value, window=window), query, atol=1e-6)
 
 
 def test_a_windows_share_rises_and_falls_without_a_jump():
@@ -281,23 +287,34 @@ def test_a_windows_share_rises_and_falls_without_a_jump():
     assert (weights[:, 1:] - weights[:, :-1]).abs().max() < 0.35
 
 
-def test_the_cost_grows_with_the_frames_and_far_frames_are_not_seen(network):
+def test_the_cost_grows_with_the_frames_and_far_frames_are_not_seen():
     def attended(frames):
-        tokens = torch.randn(1, frames, 2, 16, generator=torch.Generator().manual_seed(1))
-        with counted(temporal(network)) as shapes:
-            result = attend_in_windows(temporal(network), tokens, window=8)
-        changed = tokens.clone()
-        changed[:, -1] += 1.0
-        same = torch.equal(attend_in_windows(temporal(network), changed, window=8)[:, : frames - 8], result[:, :-8])
-        assert same
-        return sum(shape[1] for shape in shapes)
+        lengths = []
 
-    assert [attended(frames) for frames in (32, 64, 128)] == [40, 88, 168]
+        def core(query, key, value):
+            lengths.append(query.shape[2] * key.shape[2])
+            return attend(query, key, value)
+
+        query, key, value = clip_of(frames)
+        result = attend_in_windows(core, query, key, value, window=8)
+        key, value = key.clone(), value.clone()
+        key[:, :, -1], value[:, :, -1] = 3.0, 5.0
+        changed = attend_in_windows(attend, query, key, value, window=8)
+        assert torch.equal(changed[:, :, :-8], result[:, :, :-8])
+        assert not torch.equal(changed[:, :, -8:], result[:, :, -8:])
+        return sum(lengths)
+
+    assert [attended(frames) for frames in (32, 64, 128)] == [5 * 64, 11 * 64, 21 * 64]
 
 
 def test_the_network_attends_in_windows_in_both_attentions_of_every_temporal_transformer(network):
-    linears = [attention.to_out[0] for attention in attentions(network, TemporalTransformer, "attn1", "attn2")]
-    with shortened(network, Shortcuts(attention_window=4)), counted(*linears) as shapes:
-        network(*inputs(frames=9))
-    assert {shape[1] for shape in shapes} == {4}
-    assert len(shapes) == len(linears) * len(window_starts(9, 4))
+    lengths = []
+    temporal = attentions(network, TemporalTransformer, "attn1", "attn2")
+    with contextlib.ExitStack() as stack:
+        for attention in temporal:
+            watched = unittest.mock.patch.object(attention, "core", side_effect=attention.core)
+            lengths.append(stack.enter_context(watched))
+        with shortened(network, Shortcuts(attention_window=4)):
+            network(*inputs(frames=9, batch=1))
+    calls = [[call.args[0].shape[2] for call in core.call_args_list] for core in lengths]
+    assert calls == [[4] * len(window_starts(9, 4))] * len(temporal)

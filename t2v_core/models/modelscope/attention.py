@@ -49,6 +49,8 @@ class Attention(nn.Module):
         self.to_v = Linear(context_dim or query_dim, inner, bias=False)
         self.to_out = nn.Sequential(Linear(inner, query_dim), nn.Dropout(0.0))
         self.to_qkv = JoinedLinear(self.to_q, self.to_k, self.to_v) if context_dim is None else None
+        # What a shortcut may stand in for: everything between the projections.
+        self.core = attend
 
     def forward(
         self, tokens: Tensor, text: Tensor | RememberedText | None = None, *, plus: Tensor | None = None
@@ -66,7 +68,7 @@ class Attention(nn.Module):
         sizes = {"f": tokens.shape[1], "p": tokens.shape[2]}
         # One clip at a time, so that its axes are turned without copying anything.
         clips = [
-            attend(*(rearrange(part, self.axes, heads=self.heads) for part in clip))
+            self.core(*(rearrange(part, self.axes, heads=self.heads) for part in clip))
             for clip in zip(*self.to_qkv(tokens), strict=True)
         ]
         return torch.stack([rearrange(clip, f"{target} -> {source}", **sizes) for clip in clips])

@@ -1,6 +1,6 @@
 """Temporal attention in windows: in a long clip each frame attends to its neighbours, not to all frames.
 
-Legend: b batch, f frames, p places of a frame, c channels. Windows overlap, and where they do their results are
+Legend: p places of all clips, f frames, d features of one head. Windows overlap, and where they do their results are
 blended by weights that rise and fall in straight lines, so that no frame is a seam.
 """
 
@@ -11,18 +11,22 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+Core = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Attention of query, key and value (p, heads, f, d) over f, to the same shape."""
 
-def attend_in_windows(attend: Callable[[Tensor], Tensor], tokens: Tensor, *, window: int) -> Tensor:
-    """Apply an attention over frames to tokens (b, f, p, c), window by window; to all at once if one window does."""
-    frames = tokens.shape[1]
+
+def attend_in_windows(core: Core, query: Tensor, key: Tensor, value: Tensor, *, window: int) -> Tensor:
+    """Attend over frames (p, heads, f, d) window by window; to all at once if one window does."""
+    frames = query.shape[2]
     starts = window_starts(frames, window)
     if len(starts) == 1:
-        return attend(tokens)
-    weights = blend_weights(frames, window).to(tokens)
-    blended = torch.zeros_like(tokens)
+        return core(query, key, value)
+    weights = blend_weights(frames, window).to(query)
+    blended = torch.zeros_like(query)
     for start, weight in zip(starts, weights, strict=True):
         part = slice(start, start + window)
-        blended[:, part] += attend(tokens[:, part]) * weight[part, None, None]
+        mixed = core(query[:, :, part], key[:, :, part], value[:, :, part])
+        blended[:, :, part].addcmul_(mixed, weight[part, None])
     return blended
 
 

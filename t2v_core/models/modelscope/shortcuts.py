@@ -10,8 +10,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from t2v_core.models.modelscope.attention import SpatialTransformer, TemporalTransformer
+from t2v_core.models.modelscope.attention import Attention, SpatialTransformer, TemporalTransformer
 from t2v_core.models.modelscope.frame_windows import attend_in_windows
+from t2v_core.models.modelscope.layers import add
 from t2v_core.models.modelscope.token_merging import attend_merged
 from t2v_core.models.modelscope.unet import Memo, UNet3D
 
@@ -42,7 +43,7 @@ def shortened(network: nn.Module, shortcuts: Shortcuts) -> Iterator[None]:
             stack.enter_context(_merging(network, shortcuts.merge_tokens))
         if shortcuts.attention_window > 0:
             for attention in _attentions_over_frames(network):
-                stack.enter_context(_instead(attention, attend_in_windows, window=shortcuts.attention_window))
+                stack.enter_context(_windowed(attention, shortcuts.attention_window))
         yield
 
 
@@ -92,7 +93,18 @@ def _halvings(network: nn.Module) -> int:
     return min([*attended, levels - 1])
 
 
-def _attentions_over_frames(network: nn.Module) -> list[nn.Module]:
+@contextlib.contextmanager
+def _windowed(attention: Attention, window: int) -> Iterator[None]:
+    """The projections are made once for all frames; only what lies between them goes window by window."""
+    own = attention.core
+    attention.core = functools.partial(attend_in_windows, own, window=window)
+    try:
+        yield
+    finally:
+        attention.core = own
+
+
+def _attentions_over_frames(network: nn.Module) -> list[Attention]:
     blocks = _blocks(network, TemporalTransformer)
     return [attention for block in blocks for attention in (block.attn1, block.attn2)]
 
@@ -103,12 +115,12 @@ def _blocks(network: nn.Module, kind: type[nn.Module]) -> list[Any]:
 
 
 @contextlib.contextmanager
-def _instead(attention: nn.Module, attend: Callable[..., Tensor], **options: Any) -> Iterator[None]:
-    """Let `attend(forward, tokens)` stand in for an attention's own forward; what hooks it has stay around it."""
+def _instead(attention: nn.Module, attend: Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]) -> Iterator[None]:
+    """Let `attend(forward, tokens)` stand in for a self-attention's forward; what hooks it has stay around it."""
     own, stood_in_already = attention.forward, "forward" in vars(attention)
 
-    def forward(tokens: Tensor, *rest: Any) -> Tensor:
-        return attend(functools.partial(_call, own, rest), tokens, **options)
+    def forward(tokens: Tensor, *, plus: Tensor | None = None) -> Tensor:
+        return add(attend(own, tokens), plus)
 
     attention.forward = forward
     try:
@@ -118,7 +130,3 @@ def _instead(attention: nn.Module, attend: Callable[..., Tensor], **options: Any
             attention.forward = own
         else:
             del attention.forward
-
-
-def _call(forward: Callable[..., Tensor], rest: tuple[Any, ...], tokens: Tensor) -> Tensor:
-    return forward(tokens, *rest)
