@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 
 import torch
@@ -49,6 +50,16 @@ class Residence:
         if name not in self._parts:
             self._parts[name] = load("cpu" if self._streams(name) else self._device)
         return self._bring(name)
+
+    @contextlib.contextmanager
+    def changing(self, name: Part) -> Iterator[None]:
+        """Within the block the weights of a part may be changed in place; nothing of the old ones stays anywhere."""
+        if name is Part.UNET:
+            self._close_stream()
+        try:
+            yield
+        finally:
+            self._bring(name)
 
     def drop(self, name: Part) -> None:
         """Forget a part."""

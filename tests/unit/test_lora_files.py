@@ -11,6 +11,7 @@ from lora_files import FORMATS, LAYERS, RANK, random_pair, write_kohya, write_pe
 from model_layouts import LAYOUTS, TINY, Payload, pickled, random_states, write_original, zip_of_pickle
 from safetensors.torch import save_file
 
+from t2v_core.models import cpu_kernels
 from t2v_core.models.catalogue import find_model
 from t2v_core.models.loading import load_part
 from t2v_core.models.lora.applied import AppliedLoras, Dose
@@ -18,6 +19,7 @@ from t2v_core.models.lora.file import Kind, read_lora
 from t2v_core.models.lora.places import GUIDANCE, places_of
 from t2v_core.models.modelscope.checkpoint import Part
 from t2v_core.models.modelscope.config import ModelConfig
+from t2v_core.models.modelscope.layers import Packable, pack, unpack
 from t2v_core.models.tensors import FileError
 
 STATES = random_states()
@@ -48,7 +50,8 @@ def bits(network):
 
 def same(first, second):
     return first.keys() == second.keys() and all(
-        torch.equal(value.view(torch.uint8), second[name].view(torch.uint8)) for name, value in first.items()
+        torch.equal(value.flatten().view(torch.uint8), second[name].flatten().view(torch.uint8))
+        for name, value in first.items()
     )
 
 
@@ -124,6 +127,24 @@ def test_what_was_interrupted_is_begun_again_from_the_files(folder, tmp_path):
     applied.update(Part.UNET, network)
     wearing(folder, fresh, Dose(read_lora(path, TINY), 1.0))
     assert same(bits(network), bits(fresh))
+
+
+@pytest.mark.skipif(not cpu_kernels.usable(torch.float32), reason="torch has no oneDNN here")
+def test_packed_weights_are_changed_as_plain_ones_are_and_stay_packed(folder, tmp_path):
+    path, _ = write_kohya(tmp_path / "lora")
+    packed, plain = (load_part(folder, Part.UNET) for _ in range(2))
+    before = bits(plain)
+    pack(packed)
+    applied = wearing(folder, packed, Dose(read_lora(path, TINY), 0.5))
+    wearing(folder, plain, Dose(read_lora(path, TINY), 0.5))
+    assert any(isinstance(layer, Packable) and layer.is_packed for layer in packed.modules())
+    unpack(packed)
+    assert same(bits(packed), bits(plain))
+    pack(packed)
+    applied.wanted = ()
+    applied.update(Part.UNET, packed)
+    unpack(packed)
+    assert same(bits(packed), before)
 
 
 def test_a_bias_takes_the_place_of_the_models_own_by_its_weight(folder, tmp_path):

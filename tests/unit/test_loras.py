@@ -350,3 +350,17 @@ def test_mcm_samples_as_lcm_does_with_its_own_scaling():
     assert [level.timestep for level in levels[:-1]] == [999, 759, 499, 259]
     assert sampler.options == {"timestep_scaling": 4.0}
     assert sampler_of(GenerationRequest(sampler="Euler", steps=4), mcm).name == "Euler"
+
+
+def test_a_lora_reaches_weights_that_are_streamed_block_by_block(host, renderer, monkeypatch):
+    """What was fetched before the change must not be used after it."""
+    from t2v_core.rendering.residence import Residence
+
+    put_style(host)
+    expected = [render(LocalRenderer(host), lora=lora).frames for lora in ("", "style:2", "")]
+    monkeypatch.setattr(Residence, "_streams", lambda self, name: name is Part.UNET)
+    streamed = LocalRenderer(host)
+    for lora, frames in zip(("", "style:2", ""), expected, strict=True):
+        found = render(streamed, lora=lora).frames
+        assert np.abs(found.astype(int) - frames.astype(int)).max() <= 1
+    assert not np.array_equal(expected[0], expected[1])

@@ -5,6 +5,7 @@ No second copy of the weights is kept: the model's own files are the copy.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +20,7 @@ from t2v_core.models.loading import plan, read_into
 from t2v_core.models.lora.file import Lora, Piece
 from t2v_core.models.lora.places import GUIDANCE, GUIDANCE_WIDTH
 from t2v_core.models.modelscope.checkpoint import Part
+from t2v_core.models.modelscope.layers import Packable, pack, unpack
 from t2v_core.models.tensors import TensorRef
 
 Progress = Callable[[int, int], None]
@@ -58,7 +60,7 @@ class AppliedLoras:
         return self._state(network).applied != self._for(part)
 
     def update(self, part: Part, network: nn.Module, *, progress: Progress = _ignore) -> None:
-        """Bring a network to the LoRAs that are wanted; its weights must be plain tensors of its state dict.
+        """Bring a network to the LoRAs that are wanted; weights that are packed are so again afterwards.
 
         Whatever ends this early, the next call starts again from the files' weights.
 
@@ -70,9 +72,9 @@ class AppliedLoras:
             return
         state.applied = None
         changes = _changes(part, doses)
-        tensors = network.state_dict(keep_vars=True)
         done, total = 0, len(state.touched) + len(changes)
-        with torch.no_grad():
+        with torch.no_grad(), _plain(network):
+            tensors = network.state_dict(keep_vars=True)
             for _ in self._restored(part, tensors, state):
                 done += 1
                 progress(done, total)
@@ -132,6 +134,19 @@ class AppliedLoras:
                 value.copy_(own)
             state.touched.discard(name)
             yield name
+
+
+@contextlib.contextmanager
+def _plain(network: nn.Module) -> Iterator[None]:
+    """Within the block a network's weights are plain tensors."""
+    packed = any(isinstance(layer, Packable) and layer.is_packed for layer in network.modules())
+    if packed:
+        unpack(network)
+    try:
+        yield
+    finally:
+        if packed:
+            pack(network)
 
 
 @dataclass(slots=True)
