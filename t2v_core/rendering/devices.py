@@ -178,6 +178,16 @@ def fetch(tensor: Tensor) -> Callable[[], Tensor]:
     return wait
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device or the system had no memory left; on CPU, MPS and DirectML torch says so in words alone."""
+    words = str(error).lower()
+    signs = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "alloc_failed",
+             "failed to allocate", "could not allocate", "insufficient memory", "out_of_device_memory")  # fmt: skip
+    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in words for sign in signs)
+
+
 def is_lost(error: BaseException) -> bool:
     """Whether an error says that the device itself has failed, so that nothing more can run on it in this process."""
     words = str(error).lower()
@@ -189,7 +199,7 @@ def is_lost(error: BaseException) -> bool:
 def _cpu(_: str) -> Traits:
     flags = cpu_flags()
     halves = tuple(name for name, any_of in _CPU_FLAGS.items() if any_of & flags)
-    return Traits("cpu", "CPU", computes=("fp32", *halves), works_beside=False, compiles=True)
+    return Traits("cpu", "CPU", computes=("fp32", *halves), works_beside=False)
 
 
 def _cuda(device: str) -> Traits:

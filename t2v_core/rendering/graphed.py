@@ -1,0 +1,100 @@
+"""A network's forward recorded as a CUDA graph and replayed, which spares the processor thousands of launches a step.
+
+Not measured on a GPU yet; see "Compiled and recorded" in docs/performance.md.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from t2v_core.rendering.devices import empty_cache, is_lost, is_out_of_memory
+from t2v_core.rendering.interruptible import Stopped
+
+logger = logging.getLogger(__name__)
+
+WARM_UP = 2
+"""Calls that run as usual before one is recorded: libraries choose their kernels in these. Their results count."""
+
+Network = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+class Recorded(Protocol):
+    """Kernels that can be run again, on the same places in memory."""
+
+    def replay(self) -> None:
+        """Run them."""
+        ...
+
+
+Recorder = Callable[[Callable[[], Tensor]], tuple[Recorded, Tensor]]
+"""Records what a function does and gives it with the tensor that the function's result is in after every replay."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Recording:
+    latents: Tensor
+    timesteps: Tensor
+    text: Tensor  # held, so that no other tensor takes its place
+    graph: Recorded
+    output: Tensor
+
+
+class Graphed:
+    """Calls a network, from the third call of a shape and text on by replaying; for one clip.
+
+    Latents and timesteps are copied to the recording's own. The text is part of it, for a network may remember what
+    it made of it; another text gets another recording. Should recording fail, the network is called as it is, and
+    `report` is told once.
+    """
+
+    def __init__(self, network: Network, *, report: Callable[[str], None], record: Recorder | None = None) -> None:
+        self._network = network
+        self._report = report
+        self._record = record or record_on_cuda
+        self._calls: dict[tuple[object, ...], int] = {}
+        self._recordings: dict[tuple[object, ...], _Recording] = {}
+        self.has_failed = False
+
+    def __call__(self, latents: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
+        """The network's output, a tensor of its own."""
+        key = (latents.shape, latents.dtype, timesteps.shape, text.data_ptr(), text.shape)
+        self._calls[key] = self._calls.get(key, 0) + 1
+        if self.has_failed or self._calls[key] <= WARM_UP:
+            return self._network(latents, timesteps, text)
+        recording = self._recordings.get(key) or self._recorded(key, latents, timesteps, text)
+        if recording is None:
+            return self._network(latents, timesteps, text)
+        recording.latents.copy_(latents)
+        recording.timesteps.copy_(timesteps)
+        recording.graph.replay()
+        return recording.output.clone()
+
+    def _recorded(self, key: tuple[object, ...], latents: Tensor, timesteps: Tensor, text: Tensor) -> _Recording | None:
+        places = latents.clone(), timesteps.clone()
+        try:
+            graph, output = self._record(lambda: self._network(*places, text))
+        except Exception as error:
+            if isinstance(error, Stopped) or is_out_of_memory(error) or is_lost(error):
+                raise
+            logger.info("recording failed", exc_info=True)
+            self._report(f"The network couldn't be recorded as a CUDA graph, and runs as it is: {error}"[:300])
+            self.has_failed = True
+            return None
+        self._recordings[key] = _Recording(*places, text, graph, output)
+        return self._recordings[key]
+
+
+def record_on_cuda(forward: Callable[[], Tensor]) -> tuple[Recorded, Tensor]:
+    """Record a function's kernels; raises RuntimeError where one of them can't be, such as one that waits."""
+    # The recording has memory of its own: what lies about unused would be there twice.
+    empty_cache("cuda")
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        output = forward()
+    return graph, output
