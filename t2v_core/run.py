@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import enum
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -67,11 +68,15 @@ class ClipStarted:
 
 @dataclass(frozen=True, slots=True)
 class ClipSaved:
-    """A whole file with the recipe `infotext` lies at `path`; `partial` if the run was stopped before its end."""
+    """A whole file with the recipe `infotext` lies at `path`; `partial` if the run was stopped before its end.
+
+    `first_frame` is (h, w, 3) uint8 RGB, as it was before it was encoded.
+    """
 
     path: Path
     partial: bool
     infotext: str
+    first_frame: Frames = dataclasses.field(repr=False, compare=False)
 
 
 Event = Progress | Notice | Preview | ClipStarted | ClipSaved

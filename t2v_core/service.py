@@ -55,8 +55,8 @@ def generate(
     run: Run,
     folder: Path | None = None,
     place: Place | None = None,
-) -> list[ClipSaved]:
-    """Make and save every clip of every request, one file a clip, in order.
+) -> None:
+    """Make and save every clip of every request, one file a clip, in order; the run reports each as `ClipSaved`.
 
     Files go into `folder`, by default the host's; `place` says for each video where in it and under which name.
 
@@ -75,7 +75,7 @@ def generate(
     if resolved[0].model == DEMO and not requests[0].model:
         run.report(Notice(f"There is no other model here, so the demo model is used. {DEMO_KNOWS}"))
     clips = [clip for request in resolved for clip in single_clips(request)]
-    saved = []
+    saved = 0
     with renderer.session():
         for index, clip in enumerate(clips):
             if not run.begin_clip():
@@ -87,11 +87,10 @@ def generate(
                 continue
             infotext = infotext_of(video)
             placement = place(video) if place else Placement(folder)
-            saved.append(_save(video, placement, run, infotext=infotext))
-            run.report(saved[-1])
+            run.report(_save(video, placement, run, infotext=infotext))
+            saved += 1
     if not saved:
         raise Cancelled
-    return saved
 
 
 def single_clips(request: GenerationRequest) -> Iterator[GenerationRequest]:
@@ -150,7 +149,8 @@ def _save(video: Video, placement: Placement, run: Run, *, infotext: str) -> Cli
         save_text(infotext, path.with_suffix(".txt"))
     if placement.frames_beside:
         save_frames(video.frames, path.with_name(f"{path.stem}-frames"))
-    return ClipSaved(path, video.partial or encoded < frames, infotext)
+    # A copy: whoever keeps a view of one frame keeps the whole video.
+    return ClipSaved(path, video.partial or encoded < frames, infotext, video.frames[0].copy())
 
 
 def _until_stopped(indices: Iterable[int], run: Run) -> Iterator[int]:

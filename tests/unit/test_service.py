@@ -18,8 +18,15 @@ from t2v_core.run import ClipSaved, ClipStarted, Progress, Run, Stage
 
 def make(host, *requests, run=None, renderer=None):
     renderer = renderer or FakeRenderer()
-    saved = service.generate(requests, renderer=renderer, host=host, run=run or Run())
-    return saved, renderer
+    return saved_by(requests, renderer=renderer, host=host, run=run or Run()), renderer
+
+
+def saved_by(requests, *, run, **options):
+    """The clips that a call reports."""
+    events = []
+    with run.heard_by(events.append):
+        service.generate(requests, run=run, **options)
+    return [event for event in events if isinstance(event, ClipSaved)]
 
 
 def stopping(when, how="interrupt"):
@@ -54,7 +61,7 @@ def test_seeds_wrap_around_and_a_random_one_is_drawn_once():
 
 def test_a_named_folder_goes_before_the_hosts(host, tmp_path):
     for folder, place in ((None, host.output_folder), (tmp_path / "named", tmp_path / "named")):
-        saved = service.generate(
+        saved = saved_by(
             [GenerationRequest(seed=1)], renderer=FakeRenderer(), host=host, run=Run(), folder=folder
         )
         assert saved[0].path.parent == place
@@ -68,7 +75,7 @@ def test_a_placement_decides_the_folder_the_name_and_the_text_beside_it(host, tm
             text_beside=True,
         )
 
-    saved = service.generate(
+    saved = saved_by(
         [GenerationRequest(prompt="a cat", seed=3, count=2)], renderer=FakeRenderer(), host=host, run=Run(), place=place
     )
     assert [clip.path for clip in saved] == [tmp_path / "3" / "00000-3-fake.mp4", tmp_path / "4" / "00000-3-fake.mp4"]

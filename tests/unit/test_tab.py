@@ -48,8 +48,8 @@ class FakeSurroundings:
     def place(self, video):
         return Placement(self.host.output_folder)
 
-    def announce(self, path, *, infotext):
-        self.announced.append(path)
+    def announce(self, saved):
+        self.announced.append(saved.path)
 
     def url(self, path):
         return f"file={path}"

@@ -15,7 +15,6 @@ from t2v_core.frontends.tab.components import request_of
 from t2v_core.frontends.tab.gradio_versions import unchanged
 from t2v_core.frontends.tab.shelf import Clip, Shelf
 from t2v_core.frontends.tab.surroundings import Results, Surroundings
-from t2v_core.media.reading import iterate_frames
 from t2v_core.rendering.renderer import Renderer
 from t2v_core.run import ClipSaved, Event, Notice, Run
 
@@ -78,15 +77,18 @@ class Maker:
 
     def show(self, clips: Sequence[Clip]) -> str:
         """The player of some clips."""
-        return pages.player(
-            clips,
-            urls=[self._surroundings.url(clip.path) for clip in clips],
-            posters=[pages.poster_of(next(iterate_frames(clip.path))) for clip in clips],
-        )
+        return pages.player(clips, urls=[self._surroundings.url(clip.path) for clip in clips])
 
     def _on_event(self, event: Event, clips: list[Clip], messages: list[str]) -> None:
         if isinstance(event, Notice):
             messages.append(event.message)
         elif isinstance(event, ClipSaved):
-            clips.append(self.shelf.add(event.path, infotext=event.infotext, partial=event.partial))
-            self._surroundings.announce(event.path, infotext=event.infotext)
+            clips.append(
+                self.shelf.add(
+                    event.path,
+                    infotext=event.infotext,
+                    partial=event.partial,
+                    poster=pages.poster_of(event.first_frame),
+                )
+            )
+            self._surroundings.announce(event)

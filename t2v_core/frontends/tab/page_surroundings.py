@@ -27,7 +27,7 @@ from t2v_core.host import Host
 from t2v_core.jobs import Job, Jobs
 from t2v_core.media.naming import Placement
 from t2v_core.request import FIELDS
-from t2v_core.run import Run
+from t2v_core.run import ClipSaved, Run
 from t2v_core.video import Video
 
 EXAMPLES_OF_DEMO = (
@@ -198,7 +198,7 @@ class PageSurroundings:
         """The host's folder, by number and seed."""
         return Placement(self.host.output_folder)
 
-    def announce(self, path: Path, *, infotext: str) -> None:
+    def announce(self, saved: ClipSaved) -> None:
         """Nobody else is here."""
 
     def url(self, path: Path) -> str:

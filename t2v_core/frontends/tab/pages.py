@@ -25,11 +25,11 @@ POSTER_SIDE = 160
 """Longest side of a clip's thumbnail in pixels."""
 
 
-def player(clips: Sequence[Clip], *, urls: Sequence[str], posters: Sequence[str]) -> str:
+def player(clips: Sequence[Clip], *, urls: Sequence[str]) -> str:
     """The clips side by side, playing in step, with their controls, which `javascript/txt2video.js` moves."""
     if not clips:
         return ""
-    cards = "".join(map(_card, clips, urls, posters))
+    cards = "".join(map(_card, clips, urls))
     frames = max(int(parse_infotext(clip.infotext).values.get("frames") or 1) for clip in clips)
     return (
         f'<div class="txt2video-player" data-many="{int(len(clips) > 1)}">'
@@ -46,14 +46,14 @@ def player(clips: Sequence[Clip], *, urls: Sequence[str], posters: Sequence[str]
     )
 
 
-def _card(clip: Clip, url: str, poster: str) -> str:
+def _card(clip: Clip, url: str) -> str:
     values = parse_infotext(clip.infotext).values
     data = {"key": clip.key, "fps": values.get("fps", 8), "frames": values.get("frames", 1), "seed": values.get("seed")}
     facts = " ".join(f'data-{name}="{html.escape(str(value))}"' for name, value in data.items())
     partial = " · stopped early" if clip.partial else ""
     return (
         f'<figure class="txt2video-clip thumbnail-item" tabindex="0" {facts} data-info="{html.escape(clip.infotext)}">'
-        f'<img alt="" hidden src="{poster}">'
+        f'<img alt="" hidden src="{clip.poster}">'
         f'<video muted loop autoplay playsinline preload="auto" src="{html.escape(url)}"></video>'
         f"<figcaption>{html.escape(clip.path.name)}{partial}</figcaption></figure>"
     )

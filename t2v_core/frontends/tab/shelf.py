@@ -17,12 +17,13 @@ CAPACITY = 2000
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """A saved clip as the page knows it."""
+    """A saved clip as the page knows it; `poster` is a small picture of it as a data URL."""
 
     key: str
     path: Path
     infotext: str
     partial: bool
+    poster: str
 
 
 class Shelf:
@@ -36,9 +37,9 @@ class Shelf:
         self._clips: OrderedDict[tuple[str, str], Clip] = OrderedDict()
         self._lock = threading.Lock()
 
-    def add(self, path: Path, *, infotext: str, partial: bool) -> Clip:
+    def add(self, path: Path, *, infotext: str, partial: bool, poster: str = "") -> Clip:
         """Remember a clip under a key that can't be guessed."""
-        clip = Clip(secrets.token_urlsafe(9), path, infotext, partial)
+        clip = Clip(secrets.token_urlsafe(9), path, infotext, partial, poster)
         with self._lock:
             self._clips[self._visitor(), clip.key] = clip
             while len(self._clips) > CAPACITY:

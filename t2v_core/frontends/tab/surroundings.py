@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from t2v_core.host import Host
 from t2v_core.media.naming import Placement
+from t2v_core.run import ClipSaved
 from t2v_core.video import Video
 
 TAB_ID = "txt2video"
@@ -118,7 +119,7 @@ class Surroundings(Protocol):
         """Where a video is saved, as the user has set it."""
         ...
 
-    def announce(self, path: Path, *, infotext: str) -> None:
+    def announce(self, saved: ClipSaved) -> None:
         """Tell the page's other extensions that a file was saved."""
         ...
 

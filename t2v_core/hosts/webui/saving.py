@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +10,7 @@ from PIL import Image
 
 from t2v_core.hosts.webui import settings
 from t2v_core.media.naming import Placement
-from t2v_core.media.reading import iterate_frames
+from t2v_core.run import ClipSaved
 from t2v_core.video import Video
 
 DEFAULT_PATTERN = "[seed]"
@@ -35,10 +34,10 @@ def place(video: Video) -> Placement:
     )
 
 
-def announce(path: Path, *, infotext: str) -> None:
+def announce(saved: ClipSaved) -> None:
     """Call the callbacks of extensions that want to know of saved files, with the first frame as the picture."""
-    picture = Image.fromarray(next(iterate_frames(path)))
-    parameters = script_callbacks.ImageSaveParams(picture, None, str(path), {"parameters": infotext})
+    picture = Image.fromarray(saved.first_frame)
+    parameters = script_callbacks.ImageSaveParams(picture, None, str(saved.path), {"parameters": saved.infotext})
     script_callbacks.image_saved_callback(parameters)
 
 

@@ -21,7 +21,7 @@ from t2v_core.hosts.webui.pnginfo import PngInfo, register_paste_fields
 from t2v_core.hosts.webui.progress import StateListener, obeying_buttons
 from t2v_core.hosts.webui.saving import announce, place
 from t2v_core.media.naming import Placement
-from t2v_core.run import Run
+from t2v_core.run import ClipSaved, Run
 from t2v_core.video import Video
 
 
@@ -110,9 +110,9 @@ class WebUISurroundings:
         """By the WebUI's settings."""
         return place(video)
 
-    def announce(self, path: Path, *, infotext: str) -> None:
+    def announce(self, saved: ClipSaved) -> None:
         """The WebUI's `image_saved` callback, by which image browsers learn of new files."""
-        announce(path, infotext=infotext)
+        announce(saved)
 
     def url(self, path: Path) -> str:
         """Among the files that the WebUI serves."""
