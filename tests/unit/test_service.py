@@ -52,6 +52,13 @@ def test_each_clip_is_a_file_with_its_own_seed_and_recipe(host):
     assert read_frames(saved[0].path).shape == (3, 16, 32, 3)
 
 
+def test_a_saved_clip_comes_with_its_first_frame_and_nothing_more_of_the_video(host):
+    (clip,), _ = make(host, GenerationRequest(seed=5))
+    first = read_frames(clip.path)[0].astype(int)
+    assert abs(first - clip.first_frame).max() < 60  # the file's colours are subsampled
+    assert clip.first_frame.base is None
+
+
 def test_seeds_wrap_around_and_a_random_one_is_drawn_once():
     clips = list(service.single_clips(GenerationRequest(seed=LARGEST_SEED, count=2)))
     assert [clip.seed for clip in clips] == [LARGEST_SEED, 0]
@@ -61,9 +68,7 @@ def test_seeds_wrap_around_and_a_random_one_is_drawn_once():
 
 def test_a_named_folder_goes_before_the_hosts(host, tmp_path):
     for folder, place in ((None, host.output_folder), (tmp_path / "named", tmp_path / "named")):
-        saved = saved_by(
-            [GenerationRequest(seed=1)], renderer=FakeRenderer(), host=host, run=Run(), folder=folder
-        )
+        saved = saved_by([GenerationRequest(seed=1)], renderer=FakeRenderer(), host=host, run=Run(), folder=folder)
         assert saved[0].path.parent == place
 
 
