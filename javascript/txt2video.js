@@ -244,6 +244,10 @@ function txt2videoSetUpPlayer(player) {
         txt2videoSeek(Number(event.target.value));
     });
     for (const video of player.querySelectorAll("video")) video.muted = true;
+    // The WebUI translates texts that are added to the page, but of tooltips only the outermost element's.
+    if (hasLocalization()) {
+        for (const titled of player.querySelectorAll("[title]")) titled.title = getTranslation(titled.title) ?? titled.title;
+    }
     const first = txt2videoClips()[0];
     if (first) first.classList.add("chosen");
 }

@@ -13,6 +13,7 @@ from PIL import Image
 from servers import Server
 
 from t2v_core.media.reading import read_frames
+from t2v_core.request import FIELDS
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
@@ -112,3 +113,17 @@ def test_a_playing_clip_does_not_hold_back_other_scripts_of_the_page(page: Page)
     page.js("window.updates = 0; onAfterUiUpdate(() => { window.updates += 1; })")
     page.js("document.body.appendChild(document.createElement('p'))")
     page.wait("window.updates > 0", patience=5)
+
+
+def test_tooltips_explain_fields_and_are_translated_on_the_player(page: Page):
+    assert page.value("t.find('steps').title") == FIELDS["steps"].spec.help
+    page.js("localization = {'Full screen': 'Vollbild'}")
+    page.generate(prompt=PROMPT, steps=2)
+    page.wait("document.querySelector('#tab_txt2video [data-do=full]').title === 'Vollbild'")
+    assert page.value("document.querySelector('#tab_txt2video [data-do=loop]').title") == "Play again and again"
+
+
+def test_the_length_of_the_clip_is_said_and_kept(page: Page):
+    page.wait("t.find('duration').textContent.includes('8 frames at 8 fps: 1.0 s')")
+    page.set("fps", 16)
+    page.wait("t.find('duration').textContent.includes('8 frames at 16 fps: 0.5 s')")

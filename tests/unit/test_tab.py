@@ -116,7 +116,7 @@ def test_what_cannot_be_a_value_is_named(name, raw):
 
 def test_a_run_gives_a_player_keys_a_recipe_and_tells_of_each_file(maker, surroundings):
     player, keys, recipe, messages = generate(maker, prompt="a <b>cat</b>", count=2, frames=3)
-    assert player.count("<video") == 2
+    assert player.count("<video") == player.count("data:image/jpeg;base64,") == 2
     assert "a &lt;b&gt;cat" in player
     assert "<b>cat" not in player + recipe
     assert messages == ""
@@ -357,7 +357,7 @@ def test_the_line_under_generate_says_what_the_values_will_take(maker):
 def test_every_field_has_its_own_component_in_the_whole_tab(surroundings, maker, tmp_path, monkeypatch):
     import gradio as gr
 
-    connected = []
+    connected, tips = [], []
     surroundings.presets_folder = tmp_path
     surroundings.prompt_row = lambda: PromptRow(
         prompt=component_of("prompt", ""),
@@ -365,6 +365,7 @@ def test_every_field_has_its_own_component_in_the_whole_tab(surroundings, maker,
         generate=gr.Button(),
         paste=gr.Button(),
     )
+    surroundings.explain = lambda component, tooltip: tips.append((component.elem_id, tooltip))
     surroundings.tool_button = lambda symbol, **options: gr.Button(symbol, elem_id=options["elem_id"])
     surroundings.body = surroundings.row = gr.Row
     surroundings.job = lambda make, failed: lambda *values: make(Run(), *values[1:])
@@ -377,6 +378,9 @@ def test_every_field_has_its_own_component_in_the_whole_tab(surroundings, maker,
     }
     assert {name: component.label for name, component in fields.items()} == {
         name: field.spec.label for name, field in FIELDS.items()
+    }
+    assert set(tips) == {
+        (f"txt2video_{name}", field.spec.help) for name, field in FIELDS.items() if "prompt" not in name
     }
     ids = [block.elem_id for block in page.blocks.values() if getattr(block, "elem_id", None)]
     assert len(ids) == len(set(ids))

@@ -8,6 +8,7 @@ import logging
 import time
 
 from t2v_core.frontends.clip_progress import ClipProgress
+from t2v_core.frontends.words import duration
 from t2v_core.run import ClipSaved, ClipStarted, Event, Preview
 
 logger = logging.getLogger(__name__)
@@ -51,11 +52,11 @@ class Follower:
         )
 
     @property
-    def seconds_left(self) -> float | None:
-        """An estimate, None before there is anything to estimate from."""
+    def time_left(self) -> str:
+        """An estimate in words, empty before there is anything to estimate from."""
         if self._started is None or self.fraction < 0.02:
-            return None
-        return (time.monotonic() - self._started) * (1 / self.fraction - 1)
+            return ""
+        return duration((time.monotonic() - self._started) * (1 / self.fraction - 1))
 
     def preview(self) -> str:
         """The newest estimate of the clip as a moving picture's data URL; empty if there is none."""

@@ -39,6 +39,12 @@ function onAfterUiUpdate(callback) {
 
 function onOptionsChanged() {}
 
+function hasLocalization() {
+    return false;
+}
+
+function getTranslation() {}
+
 function pageCall(callbacks) {
     for (const callback of callbacks) {
         try { callback(); } catch (error) { console.error(error); }
@@ -115,11 +121,6 @@ function txt2video_page_stop(how) {
 const PAGE_ASK_EVERY = 400; // milliseconds
 const PAGE_UNKNOWN_FOR = 20; // so often a task that hasn't come to the server is asked for
 
-function pageDuration(seconds) {
-    const whole = Math.round(seconds);
-    return whole >= 60 ? `${Math.floor(whole / 60)} min ${whole % 60} s` : `${whole} s`;
-}
-
 function requestProgress(task, container, gallery, atEnd, onProgress, timeout) {
     const box = document.createElement("div");
     box.className = "txt2video-progress";
@@ -140,7 +141,7 @@ function requestProgress(task, container, gallery, atEnd, onProgress, timeout) {
     };
     const show = (state) => {
         const percent = Math.round(100 * state.fraction);
-        const left = state.seconds_left === null ? "" : ` · ${pageDuration(state.seconds_left)} left`;
+        const left = state.time_left && ` · ${state.time_left} left`;
         const words = state.before ? `In line: ${state.before} before you` : `${state.words || "Starting …"}${left}`;
         box.querySelector(".txt2video-bar div").style.width = `${percent}%`;
         box.querySelector(".txt2video-bar").setAttribute("aria-valuenow", percent);
@@ -210,14 +211,14 @@ function pageKeepPrompt(id) {
     area.addEventListener("input", () => localSet(`${id}_text`, area.value));
 }
 
-// Buttons that hold one symbol say what they do to who rests on them and to who listens.
+// Fields and buttons say what they do to who rests on them, and buttons that hold one symbol to who listens, too.
 onAfterUiUpdate(() => {
     const tips = document.querySelector("meta[name=txt2video-tips]")?.content || "{}";
     for (const [id, tip] of Object.entries(JSON.parse(tips))) {
-        const button = document.getElementById(id);
-        if (button && button.title !== tip) {
-            button.title = tip;
-            button.setAttribute("aria-label", tip);
+        const element = document.getElementById(id);
+        if (element && element.title !== tip) {
+            element.title = tip;
+            if (element.tagName === "BUTTON") element.setAttribute("aria-label", tip);
         }
     }
 });

@@ -82,7 +82,7 @@ def _state(jobs: Jobs, job: Job, seen: str) -> dict[str, Any]:
         "before": jobs.before(job),
         "words": follower.words,
         "fraction": follower.fraction,
-        "seconds_left": follower.seconds_left,
+        "time_left": follower.time_left,
         "preview": "" if number == seen else picture,
         "preview_id": number,
     }

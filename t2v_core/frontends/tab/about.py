@@ -71,13 +71,7 @@ def line_about(model: ModelFolder) -> str:
         facts.append(f"Licence: {model.known.licence}")
     text = html.escape(" · ".join(facts))
     problems = "".join(f"<p>{html.escape(str(problem))}</p>" for problem in model.problems)
-    return f"<p>{text}</p>" + (f'<div class="txt2video-problem" role="alert">{problems}</div>' if problems else "")
-
-
-def duration(defaults: ModelDefaults) -> str:
-    """How long a model's own clip is; the page keeps it up to date in the same words."""
-    frames, fps = defaults.frames, defaults.fps
-    return f"{frames:g} frames at {fps:g} fps: {frames / fps:.1f} s"
+    return f"<p>{text}</p>" + (pages.box(problems) if problems else "")
 
 
 def native_choices(models: Sequence[ModelFolder]) -> list[str]:

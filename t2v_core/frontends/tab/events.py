@@ -125,14 +125,6 @@ def _connect_fields(surroundings: Surroundings, *, fields: Mapping[str, Any], pa
         (parts["recycle"], "txt2video_seed_of_clip", [fields["seed"]], [fields["seed"]]),
     ):
         button.click(fn=None, **script(code, inputs=len(inputs)), inputs=inputs, outputs=outputs, **quiet)
-    for name in ("frames", "fps"):
-        fields[name].change(
-            fn=None,
-            **script("txt2video_duration", inputs=2),
-            inputs=[fields["frames"], fields["fps"]],
-            outputs=[parts["duration"]],
-            **quiet,
-        )
 
 
 def _connect_clips(actions: ClipActions, *, parts: Parts) -> None:
@@ -195,3 +187,11 @@ def keep_forecast(page: Any, maker: Maker, *, fields: Mapping[str, Any], line: A
     page.load(**event)
     for name in WEIGHTY:
         fields[name].change(**event)
+
+
+def keep_duration(page: Any, *, fields: Mapping[str, Any], line: Any) -> None:
+    """Say how long a clip is, from when the page opens on, and again whenever its frames change."""
+    inputs = [fields["frames"], fields["fps"]]
+    code = script("txt2video_duration", inputs=len(inputs))
+    for event in (page.load, *(field.change for field in inputs)):
+        event(fn=None, **code, inputs=inputs, outputs=[line], show_progress=False, queue=False)

@@ -182,13 +182,12 @@ def findings(models_folders: Sequence[Path]) -> str:
 
 
 def _report(report: Report) -> str:
-    lines = "".join(
-        f"<li><b>{html.escape(finding.file.name)}</b> {html.escape(finding.what)} {html.escape(finding.remedy)}</li>"
+    findings = [
+        f"<b>{html.escape(finding.file.name)}</b> {html.escape(finding.what)} {html.escape(finding.remedy)}"
         for finding in report.findings
         if finding.severity is Severity.ERROR
-    )
-    folder = html.escape(str(report.folder))
-    return f'<div class="txt2video-problem"><p>{html.escape(report.name)} in {folder}:</p><ul>{lines}</ul></div>'
+    ]
+    return pages.box(f"<p>{html.escape(f'{report.name} in {report.folder}:')}</p>", findings=findings)
 
 
 def _introduction() -> str:

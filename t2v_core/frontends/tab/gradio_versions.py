@@ -97,6 +97,16 @@ def _known(options: Mapping[str, Any], function: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name in inspect.signature(function).parameters}
 
 
+def keep_out_of_api(page: Any) -> None:
+    """Leave a page's events out of the description of gradio's API, which gradio 4 writes into its login page too.
+
+    That names the models and the presets that are here.
+    """
+    if MAJOR == 4:
+        for event in page.fns.values():
+            event.api_name = False
+
+
 def keep_out_of_ui_config(component: Any) -> None:
     """Don't let the WebUI write this component's first value to ui-config.json, where it would outlive its reason."""
     component.do_not_save_to_config = True

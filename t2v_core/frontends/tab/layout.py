@@ -8,10 +8,10 @@ from typing import Any
 import gradio as gr
 
 from t2v_core.frontends.tab import events, first_run, presets
-from t2v_core.frontends.tab.about import OF_THE_MODEL, duration, line_about, native_choices
+from t2v_core.frontends.tab.about import OF_THE_MODEL, line_about, native_choices
 from t2v_core.frontends.tab.clip_actions import WHICH_FRAME
 from t2v_core.frontends.tab.components import component_of
-from t2v_core.frontends.tab.gradio_versions import HIDDEN, LOSSLESS, keep_out_of_ui_config
+from t2v_core.frontends.tab.gradio_versions import HIDDEN, LOSSLESS, keep_out_of_api, keep_out_of_ui_config
 from t2v_core.frontends.tab.making import Maker
 from t2v_core.frontends.tab.surroundings import TAB_ID, Surroundings
 from t2v_core.models.catalogue import find_all
@@ -49,7 +49,9 @@ def build(surroundings: Surroundings, maker: Maker) -> gr.Blocks:
         fields = {name: fields[name] for name in FIELDS}
         surroundings.connect(events.connect(surroundings, maker, prompts=prompts, fields=fields, parts=parts))
         events.keep_forecast(page, maker, fields=fields, line=parts["forecast"])
+        events.keep_duration(page, fields=fields, line=parts["duration"])
         first_run.connect(page, surroundings, parts=first, model=fields["model"])
+    keep_out_of_api(page)
     return page
 
 
@@ -62,6 +64,7 @@ def _fields(surroundings: Surroundings, models: tuple[ModelFolder, ...]) -> dict
 
     def put(name: str, **options: Any) -> None:
         made[name] = component_of(name, getattr(start, name), **options)
+        surroundings.explain(made[name], FIELDS[name].spec.help)
         if name == "model" or name in OF_THE_MODEL or name in surroundings.at_start:
             keep_out_of_ui_config(made[name])
 
@@ -91,7 +94,7 @@ def _fields(surroundings: Surroundings, models: tuple[ModelFolder, ...]) -> dict
     with surroundings.row():
         put("frames", scale=4)
         put("fps", scale=4)
-    made["duration"] = gr.HTML(duration(models[0].config.defaults), elem_id=f"{TAB_ID}_duration")
+    made["duration"] = gr.HTML("", elem_id=f"{TAB_ID}_duration")
     with surroundings.row():
         put("cfg_scale", scale=4)
         put("count", scale=4)

@@ -147,6 +147,10 @@ class PageSurroundings:
         self.tips[elem_id] = tooltip
         return tool_button(symbol, elem_id=elem_id, visible=visible)
 
+    def explain(self, component: Any, tooltip: str) -> None:
+        """As a small button's."""
+        self.tips[component.elem_id] = tooltip
+
     def body(self) -> AbstractContextManager[Any]:
         """A row that becomes a column where it's narrow."""
         return gr.Row(elem_id=f"{TAB_ID}_body", equal_height=False)

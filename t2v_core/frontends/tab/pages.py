@@ -41,7 +41,7 @@ def player(clips: Sequence[Clip], *, urls: Sequence[str]) -> str:
         f'<input type="range" min="0" max="{frames - 1}" step="1" value="0" aria-label="Frame">'
         '<output class="txt2video-frame">1</output>'
         '<button type="button" data-do="loop" class="on" title="Play again and again">🔁</button>'
-        '<button type="button" data-do="full" title="Full screen">⛶</button>'
+        '<button type="button" data-do="full" title="Full screen">⤢</button>'
         "</div></div>"
     )
 
@@ -84,6 +84,13 @@ def forecast(told: Forecast) -> str:
     return f"<p>{html.escape(text)}</p>"
 
 
+def box(content: str, *, fields: Sequence[str] = (), findings: Sequence[str] = ()) -> str:
+    """A red box around HTML and a list of further findings as HTML; the page marks the fields that it names."""
+    marks = f' data-fields="{html.escape(json.dumps(list(fields)))}"' if fields else ""
+    lines = "".join(f"<li>{finding}</li>" for finding in findings)
+    return f'<div class="txt2video-problem" role="alert"{marks}>{content}{lines and f"<ul>{lines}</ul>"}</div>'
+
+
 def notices(messages: Sequence[str]) -> str:
     """What a run had to say beside its result."""
     return "".join(f'<p class="txt2video-notice">{html.escape(message)}</p>' for message in messages)
@@ -95,20 +102,18 @@ def problem(error: BaseException, *, request: object = None, surroundings: str =
     An error that isn't the user's to mend comes with a report to copy, which holds versions, request and traceback.
     """
     if isinstance(error, RequestError):
-        fields = html.escape(json.dumps([problem.field for problem in error.problems]))
-        lines = "".join(f"<li>{html.escape(problem.message)}</li>" for problem in error.problems)
-        return f'<div class="txt2video-problem" role="alert" data-fields="{fields}"><ul>{lines}</ul></div>'
+        findings = [html.escape(problem.message) for problem in error.problems]
+        return box("", fields=[problem.field for problem in error.problems], findings=findings)
     if isinstance(error, Txt2VideoError):
         remedy = f"<p>{html.escape(error.remedy)}</p>" if error.remedy else ""
         offer = _offer(error.lower) if isinstance(error, OutOfMemoryError) else ""
-        return f'<div class="txt2video-problem" role="alert"><p>{html.escape(error.problem)}</p>{remedy}{offer}</div>'
+        return box(f"<p>{html.escape(error.problem)}</p>{remedy}{offer}")
     what = html.escape(f"{type(error).__name__}: {error}".strip(": "))
     text = html.escape(report(error, request=request, surroundings=surroundings))
-    return (
-        f'<div class="txt2video-problem" role="alert"><p>Something went wrong that should not: {what}</p>'
-        "<p>Please open an issue with the report below.</p>"
+    return box(
+        f"<p>Something went wrong that should not: {what}</p><p>Please open an issue with the report below.</p>"
         '<button type="button" class="txt2video-copy">Copy report</button>'
-        f'<details><summary>Report</summary><pre class="txt2video-report">{text}</pre></details></div>'
+        f'<details><summary>Report</summary><pre class="txt2video-report">{text}</pre></details>'
     )
 
 

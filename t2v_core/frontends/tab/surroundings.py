@@ -91,6 +91,10 @@ class Surroundings(Protocol):
         """Make a small button with one symbol on it."""
         ...
 
+    def explain(self, component: Any, tooltip: str) -> None:
+        """Let the page show a text where the pointer rests on a component."""
+        ...
+
     def body(self) -> AbstractContextManager[Any]:
         """Open the row with the fields' and the results' columns."""
         ...

@@ -72,6 +72,10 @@ class WebUISurroundings:
         """The WebUI's small button."""
         return ui_components.ToolButton(symbol, elem_id=elem_id, tooltip=tooltip, visible=visible)
 
+    def explain(self, component: Any, tooltip: str) -> None:
+        """Where the WebUI's own `tooltip` argument ends up, which some of Forge's components don't take."""
+        component.webui_tooltip = tooltip
+
     def body(self) -> AbstractContextManager[Any]:
         """A row whose columns can be dragged wider."""
         return ui_components.ResizeHandleRow(equal_height=False)

@@ -14,6 +14,10 @@ function onUiLoaded(callback) { standIn.loaded.push(callback); }
 function onAfterUiUpdate(callback) { standIn.updated.push(callback); }
 function onOptionsChanged(callback) { standIn.optionsChanged.push(callback); }
 
+var localization = {};
+function hasLocalization() { return Object.keys(localization).length > 0; }
+function getTranslation(text) { return localization[text]; }
+
 function standInCall(callbacks) {
     for (const callback of callbacks) {
         try {
@@ -33,6 +37,13 @@ document.addEventListener("DOMContentLoaded", () => {
         clearTimeout(standIn.soon);
         standIn.soon = setTimeout(() => standInCall(standIn.updated), 200);
     }).observe(document.body, {childList: true, subtree: true});
+});
+
+onUiLoaded(() => {
+    for (const {props} of gradio_config.components) {
+        const element = props.webui_tooltip && gradioApp().getElementById(props.elem_id);
+        if (element) element.title = props.webui_tooltip;
+    }
 });
 
 onAfterUiUpdate(() => {

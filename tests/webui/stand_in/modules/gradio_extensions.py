@@ -29,6 +29,15 @@ def _observed(original):
     return init
 
 
+def _with_tooltip(original):
+    @functools.wraps(original)
+    def get_config(self, *args, **kwargs):
+        tooltip = getattr(self, "webui_tooltip", None)
+        return original(self, *args, **kwargs) | ({"webui_tooltip": tooltip} if tooltip else {})
+
+    return get_config
+
+
 def _tolerant(original):
     """gradio 4 refuses arguments that it doesn't know; Forge drops them."""
     known = inspect.signature(original).parameters
@@ -44,6 +53,7 @@ def install():
     base = gr.components.IOComponent if MAJOR < 4 else gr.components.Component
     for kind in (base, gr.blocks.BlockContext):
         kind.__init__ = _observed(kind.__init__)
+    gr.blocks.Block.get_config = _with_tooltip(gr.blocks.Block.get_config)
     if MAJOR >= 4:
         # gradio writes a file beside every module that has a component of its own.
         gradio.component_meta.create_or_modify_pyi = lambda *_: None
