@@ -1,0 +1,1 @@
+"""Ours, Diffusers' pipeline and ModelScope's own code with the same weights, side by side in one run."""

@@ -1,0 +1,81 @@
+"""What every contender can be asked: a pass of the UNet, frames of latents, a whole clip, and to load its files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from benchmarks.compare.sizes import Size
+from t2v_core.models.modelscope.checkpoint import Part
+from t2v_core.sampling.noise import FrameNoise
+
+Weights = Mapping[Part, dict[str, Tensor]]
+"""Tensors under our names, which are the original's, part by part."""
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A whole clip, the same for everybody: prompt, noise, sampler and number of steps."""
+
+    size: Size
+    steps: int
+    sampler: str
+    cfg_scale: float = 2.0
+    prompt: str = "a red ball moving left on a black background"
+    negative_prompt: str = "text, watermark"
+    seed: int = 1
+
+    def noise(self) -> Tensor:
+        """(1, c, f, h, w), what our sampler begins with at this seed."""
+        _, channels, frames, height, width = self.size.latents
+        return FrameNoise(self.seed, channels=channels, frames=frames, height=height, width=width).draw(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """How long a clip took in all, and its two long parts; `frames` are (f, H, W, 3) in 0..1."""
+
+    seconds: float
+    sampling: float
+    decoding: float
+    frames: npt.NDArray[np.float32]
+
+
+class Contender(Protocol):
+    """One implementation on one device in one number format."""
+
+    name: str
+
+    def take(self, weights: Weights) -> None:
+        """Use these tensors, which other contenders may use as well."""
+        ...
+
+    def load(self) -> None:
+        """Load all parts from the files, as its users do."""
+        ...
+
+    def step(self, latents: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
+        """One pass of the UNet: (b, c, f, h, w), (b,), (b, n, d), float32 on the CPU, to the prediction."""
+        ...
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Scaled latents (f, c, h, w), float32 on the CPU, to pictures (f, 3, H, W) in 0..1."""
+        ...
+
+    def generate(self, clip: Clip) -> Stages:
+        """Text, steps with guidance, and decoding."""
+        ...
+
+
+def synchronize(device: str) -> None:
+    """Wait until a device has done what it was given, so that a clock says something."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)

@@ -1,0 +1,190 @@
+"""The measuring itself: contenders take turns in processes that stay, or where memory is short, process by process."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.compare import estimate
+from benchmarks.compare.cases import LOAD, START_UP, Case
+from benchmarks.compare.processes import Bench, Worker, WorkerError
+from benchmarks.compare.results import OURS
+
+log = logging.getLogger(__name__)
+
+Groups = Sequence[Sequence[str]]
+"""Contenders by the process that they are in; those of one process share their weights."""
+
+
+@dataclass(slots=True)
+class Found:
+    """What was seen of one contender in one case."""
+
+    seconds: list[float] = field(default_factory=list)
+    sampling: list[float] = field(default_factory=list)
+    peak: int | None = None
+    above: int | None = None
+    result: npt.NDArray[np.float32] | None = None
+    problem: str = ""
+
+
+class Pool:
+    """Processes in one number format that stay from case to case, for a `with` block that ends them."""
+
+    def __init__(self, bench: Bench, precision: str) -> None:
+        self._bench = bench
+        self._precision = precision
+        self._workers: dict[tuple[str, ...], Worker] = {}
+        self._fresh: list[Worker] = []
+
+    @property
+    def folder(self) -> Path:
+        """Where results may be written."""
+        return self._bench.folder
+
+    def limits(self) -> dict[str, Any]:
+        """What the machine can do in this number format, and what torch says of it, in a process without weights."""
+        self._fresh.append(Worker(self._bench, self._precision))
+        worker = self._fresh[-1]
+        measured = {**worker.ask("limits", small=self._bench.small), "machine": worker.machine}
+        rates = f"{measured['flops'] / 1e9:,.0f} GFLOP/s by {measured['by']}, copies {measured['copy'] / 1e9:.1f} GB/s"
+        log.info("%s: %s", self._precision, rates)
+        return measured
+
+    def worker(self, names: Sequence[str]) -> Worker:
+        """A ready process with these contenders, which is started if it isn't there or has gone.
+
+        Raises:
+            WorkerError: it couldn't be made ready.
+        """
+        key = tuple(names)
+        if key in self._workers and not self._workers[key].alive:
+            self._workers.pop(key).close()
+        if key not in self._workers:
+            self._workers[key] = self._fresh.pop() if self._fresh else Worker(self._bench, self._precision)
+            self._workers[key].ask("prepare", names=list(names))
+        return self._workers[key]
+
+    def close(self) -> None:
+        """End all of them."""
+        for worker in (*self._workers.values(), *self._fresh):
+            worker.close()
+        self._workers.clear()
+        self._fresh.clear()
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def take_turns(pool: Pool, case: Case, *, groups: Groups, rounds: int, together: bool) -> dict[str, Found]:
+    """Time everybody in turn, one go each and then the next round, after one go that isn't counted.
+
+    Args:
+        pool: the processes.
+        case: what to do.
+        groups: who is measured.
+        rounds: how many goes count.
+        together: whether all processes fit into the memory at once; otherwise each go starts its own.
+    """
+    found = {name: Found() for names in groups for name in names}
+    for turn in range(-1 if together else 0, rounds):
+        for names in groups:
+            if not together:
+                pool.close()
+                _go(pool, case, names, found, counts=False)
+            _go(pool, case, names, found, counts=turn >= 0)
+    if not together:
+        pool.close()
+    return found
+
+
+def _go(pool: Pool, case: Case, names: Sequence[str], found: dict[str, Found], *, counts: bool) -> None:
+    """One go of each contender of a process; the result of one that doesn't count is kept."""
+    for name in names:
+        seen = found[name]
+        if seen.problem:
+            continue
+        save = pool.folder / "result.npy"
+        try:
+            answer = pool.worker(names).ask(**case.question, name=name, save="" if counts else str(save))
+        except WorkerError as error:
+            seen.problem = str(error)
+            log.info("    %s: %s", name, error)
+            continue
+        if counts:
+            seen.seconds.append(answer["seconds"])
+            seen.sampling += [answer["sampling"]] if "sampling" in answer else []
+            log.info("    %-16s %8.3f s", name, answer["seconds"])
+        else:
+            seen.result = _taken(save)
+
+
+def measure_memory(bench: Bench, precision: str, case: Case, *, name: str, found: Found) -> None:
+    """The peak of one go in a process of its own. Of a whole clip it is the peak since the start, with the loading."""
+    whole = case.what == "end-to-end"
+    try:
+        with Worker(bench, precision) as worker:
+            before = worker.ask("prepare", names=[name], own_files=whole)["before"]
+            if not whole:
+                worker.ask("forget_peak")
+            worker.ask(**case.question, name=name)
+            found.peak = worker.ask("peak")["peak"]
+            found.above = found.peak - before - estimate.weight_bytes(bench.config, precision)
+    except WorkerError as error:
+        log.info("    memory of %s: %s", name, error)
+
+
+def start_and_load(
+    bench: Bench, precision: str, *, names: Sequence[str], rounds: int
+) -> tuple[dict[str, Found], dict[str, Found]]:
+    """Start-up and loading of each contender in turn, each time in a new process and from the disk, not from memory.
+
+    Ours reads the UNet's file once more the first time that it sees it, for its hash; that isn't counted.
+    """
+    started, loaded = ({name: Found() for name in names} for _ in range(2))
+    for turn in range(-1 if any(name.startswith(OURS) for name in names) else 0, rounds):
+        for name in names:
+            if turn < 0 and not name.startswith(OURS):
+                continue
+            try:
+                with Worker(bench, precision) as worker:
+                    answer = worker.ask("start_and_load", name=name)
+            except WorkerError as error:
+                started[name].problem = loaded[name].problem = str(error)
+                continue
+            if turn >= 0:
+                started[name].seconds.append(worker.seconds_to_start + answer["importing"])
+                loaded[name].seconds.append(answer["loading"])
+                log.info(
+                    "    %-16s start-up %.2f s, loading %.2f s", name, started[name].seconds[-1], answer["loading"]
+                )
+    return started, loaded
+
+
+def difference(ours: npt.NDArray[np.float32], theirs: npt.NDArray[np.float32]) -> float:
+    """How far one result is from another, relative to the other's norm."""
+    if ours.shape != theirs.shape:
+        return float("inf")
+    gap = np.linalg.norm(ours.astype(np.float64) - theirs.astype(np.float64))
+    return float(gap / np.linalg.norm(theirs.astype(np.float64)))
+
+
+def is_about_files(case: Case) -> bool:
+    """Whether a case is measured by `start_and_load`."""
+    return case.what in {LOAD, START_UP}
+
+
+def _taken(path: Path) -> npt.NDArray[np.float32]:
+    try:
+        return np.load(path)
+    finally:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,118 @@
+"""The command line of `python -m benchmarks compare`, and what it asks for."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import importlib.util
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from benchmarks.compare.cases import DECODE, END_TO_END, LOAD, START_UP, STEP, WHATS, Case
+from benchmarks.compare.processes import ROOT, Bench
+from benchmarks.compare.results import OURS
+from benchmarks.compare.sizes import FULL, SIZES, SMALL, TINY_SIZE, Size, parse_size
+
+log = logging.getLogger(__name__)
+
+PACKAGES = {"Diffusers": "diffusers", "ModelScope": "modelscope"}
+PEERS = tuple(PACKAGES)
+COMPILED = f"{OURS} compiled"
+FOLDER = ROOT / "build" / "compare"
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the command line asks for."""
+
+    bench: Bench
+    precisions: tuple[str, ...]
+    cases: tuple[Case, ...]
+    contenders: tuple[str, ...]
+    rounds: int
+    memory: bool
+    seconds: float
+
+
+def wish_of(options: argparse.Namespace) -> Wish:
+    """What is to be measured, with everything left open filled in; a missing package is said and left out."""
+    cuda = options.device.startswith("cuda")
+    folder = (options.folder or FOLDER / ("small" if options.small else "full")).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    bench = Bench(folder, SMALL if options.small else FULL, options.device, options.small, options.threads)
+    sizes = options.sizes or ([TINY_SIZE] if options.small else list(SIZES.values()) if cuda else
+                              [SIZES["128x128x8"], SIZES["256x256x16"]])  # fmt: skip
+    precisions = options.precisions or (("fp16", "bf16") if cuda else ("fp32", "bf16"))
+    steps = options.steps or (25 if cuda else 4)
+    sampler = options.sampler or ("DPM++ 2M" if cuda else "DDIM")
+    cases = tuple(_cases(options.what, sizes, steps=steps, sampler=sampler, decoded=options.decode_frames))
+    wanted = options.contenders or ([OURS, COMPILED, *PEERS] if cuda else [OURS, *PEERS])
+    missing = [name for name in wanted if name in PACKAGES and importlib.util.find_spec(PACKAGES[name]) is None]
+    for name in missing:
+        log.info("skipped: %s isn't installed; docs/performance.md says how to", PACKAGES[name])
+    contenders = tuple(name for name in wanted if name not in missing)
+    return Wish(bench, tuple(precisions), cases, contenders, options.rounds, not options.no_memory, 60 * options.time)
+
+
+def _cases(whats: Sequence[str], sizes: Sequence[Size], *, steps: int, sampler: str, decoded: int) -> list[Case]:
+    cases: list[Case] = []
+    for size in sizes:
+        if STEP in whats:
+            cases.append(Case(STEP, size))
+        if DECODE in whats:
+            case = Case(DECODE, replace(size, frames=min(decoded, size.frames)))
+            cases += [] if case in cases else [case]
+        if END_TO_END in whats:
+            cases.append(Case(END_TO_END, size, steps=steps, sampler=sampler))
+    return cases + [Case(what, sizes[0]) for what in (START_UP, LOAD) if what in whats]
+
+
+def versions(contenders: Sequence[str]) -> dict[str, str]:
+    """The packages that are measured, and those that they run on."""
+    names = [*(PACKAGES[name] for name in contenders if name in PACKAGES), "transformers", "accelerate"]
+    return {name: importlib.metadata.version(name) for name in names if importlib.util.find_spec(name) is not None}
+
+
+def parser() -> argparse.ArgumentParser:
+    """All flags."""
+    made = argparse.ArgumentParser(
+        prog="python -m benchmarks compare",
+        description="Times ours, Diffusers' pipeline and ModelScope's own code side by side, with the same random "
+        "weights and the same steps in alternating runs, and holds each against what this machine can do at most. "
+        "Nothing is downloaded; at full size 8 GB of random weights are written into --folder, and stay there.",
+    )
+    add = made.add_argument
+    add("--device", default=_device(), help="cpu or cuda; default: %(default)s")
+    add("--what", type=_several, default=WHATS, help=f"some of {','.join(WHATS)}; default: all")
+    add("--sizes", type=_sizes, help=f"WIDTHxHEIGHTxFRAMES, several with commas; the usual: {','.join(SIZES)}")
+    add("--precisions", type=_several, help="number formats; default: fp32,bf16 on a CPU, fp16,bf16 on a GPU")
+    add("--contenders", type=_several, help=f"some of {','.join((OURS, COMPILED, *PEERS))}")
+    add("--rounds", type=int, default=3, help="goes of each that count; default: %(default)s")
+    add("--steps", type=int, help="of a whole clip; default: 4 on a CPU, 25 on a GPU")
+    add("--sampler", choices=("DDIM", "DPM++ 2M"), help="of a whole clip; ModelScope has DDIM alone")
+    add("--decode-frames", type=int, default=4, help="how many are decoded; default: %(default)s")
+    add("--no-memory", action="store_true", help="leave out the peaks, which need a process for each")
+    add("--time", type=float, default=60, help="minutes in all; what doesn't fit in is skipped; default: %(default)s")
+    add("--threads", type=int, default=0, help="of a CPU; default: torch's own choice")
+    add("--small", action="store_true", help="a tiny network, to try the bench itself")
+    add("--folder", type=Path, help="where the random weights lie; default: build/compare/full")
+    add("--json", type=Path, help="the file for the figures; default: build/compare/results.json")
+    add("--write-docs", action="store_true", help="keep the figures in docs/measurements, and write the page again")
+    add("--only-docs", action="store_true", help="measure nothing, write docs/performance.md again")
+    return made
+
+
+def _several(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(","))
+
+
+def _sizes(text: str) -> list[Size]:
+    return [parse_size(part) for part in _several(text)]
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,193 @@
+"""A process that holds contenders and does what it's told, one JSON line after the other.
+
+`python -m benchmarks.compare.worker` is started by `processes.Worker`. What a contender changes in its process, such as
+the memory allocator's thresholds, touches no other one.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+
+from benchmarks.compare import limits, memory
+from benchmarks.compare.contender import DTYPES, Clip, Contender, Weights, synchronize
+from benchmarks.compare.sizes import Size
+from benchmarks.compare.weights import ORIGINAL, random_values
+from t2v_core.models.modelscope.checkpoint import Part
+from t2v_core.models.modelscope.config import ModelConfig
+
+TOKENS = 77
+_TIMESTEP = 481
+
+
+def make(name: str, folder: Path, config: ModelConfig, *, device: str, precision: str) -> Contender:
+    """A contender by its name.
+
+    Raises:
+        ImportError: its package isn't installed.
+    """
+    if name.startswith("ours"):
+        from benchmarks.compare.ours import Ours
+
+        return Ours(folder, config, device=device, precision=precision, compiled=name.endswith("compiled"))
+    given: dict[str, Any] = {"device": device, "dtype": DTYPES[precision]}
+    if name == "Diffusers":
+        from benchmarks.compare.diffusers_code import Diffusers
+
+        return Diffusers(folder, config, **given)
+    from benchmarks.compare.modelscope_code import ModelScope
+
+    return ModelScope(folder, config, **given)
+
+
+class Desk:
+    """The contenders of this process, and one method for each thing that can be asked."""
+
+    def __init__(self, *, folder: str, device: str, precision: str, config: dict[str, Any], threads: int) -> None:
+        if threads:
+            torch.set_num_threads(threads)
+        self._folder = Path(folder)
+        self._config = ModelConfig.from_dict(config)
+        self._device, self._precision = device, precision
+        self._contenders: dict[str, Contender] = {}
+
+    def describe(self) -> dict[str, Any]:
+        """The machine as torch sees it."""
+        gpu = torch.cuda.get_device_name(self._device) if self._device.startswith("cuda") else ""
+        free = torch.cuda.mem_get_info(self._device)[0] if gpu else psutil.virtual_memory().available
+        return {"torch": torch.__version__, "threads": torch.get_num_threads(), "gpu": gpu, "free": free}
+
+    def limits(self, *, small: bool) -> dict[str, Any]:
+        """The machine's peak in this number format, and its copy rate."""
+        peak, by = limits.matrix_peak(self._device, DTYPES[self._precision], small=small)
+        return {"flops": peak, "by": by, "copy": limits.copy_rate(self._device, small=small)}
+
+    def prepare(self, *, names: list[str], own_files: bool = False) -> dict[str, Any]:
+        """Make contenders ready; all but ours share one set of tensors, unless each loads its own files."""
+        made = [make(name, self._folder, self._config, device=self._device, precision=self._precision)
+                for name in names]  # fmt: skip
+        before, began = memory.now(self._device), time.perf_counter()
+        sharing = [contender for contender in made if not own_files and not contender.name.startswith("ours")]
+        weights = self._shared() if sharing else {}
+        for contender in made:
+            contender.take(weights) if contender in sharing else contender.load()
+        synchronize(self._device)
+        self._contenders |= {contender.name: contender for contender in made}
+        return {"seconds": time.perf_counter() - began, "before": before}
+
+    def start_and_load(self, *, name: str) -> dict[str, Any]:
+        """Import a contender's code, and load its files from the disk as its users do."""
+        began = time.perf_counter()
+        contender = make(name, self._folder, self._config, device=self._device, precision=self._precision)
+        imported = time.perf_counter()
+        limits.forget([path for path in self._folder.rglob("*") if path.suffix in {".pth", ".bin", ".safetensors"}])
+        began_loading = time.perf_counter()
+        contender.load()
+        synchronize(self._device)
+        loading = time.perf_counter() - began_loading
+        if name.startswith("ours"):
+            # Ours loads when a clip is made: what the smallest one takes by itself is no loading.
+            again = time.perf_counter()
+            contender.load()
+            loading -= time.perf_counter() - again
+        return {"importing": imported - began, "loading": loading}
+
+    def read_rate(self) -> dict[str, Any]:
+        """Bytes a second of plain reading of the files that are loaded, and how many bytes they are."""
+        files = [path for path in (self._folder / ORIGINAL).iterdir() if path.suffix in {".pth", ".bin"}]
+        return {"rate": limits.read_rate(files), "bytes": sum(path.stat().st_size for path in files)}
+
+    def step(self, *, name: str, size: list[int], save: str = "") -> dict[str, Any]:
+        """One pass of the UNet over random latents."""
+        latents, text, timesteps = _inputs(Size(*size), self._config)
+        return self._timed(lambda: self._contenders[name].step(latents, timesteps, text), save=save)
+
+    def decode(self, *, name: str, size: list[int], save: str = "") -> dict[str, Any]:
+        """The frames of random latents."""
+        shape = Size(*size)
+        _, channels, frames, height, width = shape.latents
+        latents = random_values("latents to decode", (frames, channels, height, width))
+        return self._timed(lambda: self._contenders[name].decode(latents), save=save)
+
+    def generate(self, *, name: str, size: list[int], steps: int, sampler: str, save: str = "") -> dict[str, Any]:
+        """A whole clip."""
+        stages = self._contenders[name].generate(Clip(Size(*size), steps=steps, sampler=sampler))
+        if save:
+            np.save(save, stages.frames)
+        return {"seconds": stages.seconds, "sampling": stages.sampling, "decoding": stages.decoding}
+
+    def forget_peak(self) -> dict[str, Any]:
+        """Count the peak from here on."""
+        memory.forget_peak(self._device)
+        return {"now": memory.now(self._device)}
+
+    def peak(self) -> dict[str, Any]:
+        """The peak since `forget_peak`, or since the start."""
+        return {"peak": memory.peak(self._device)}
+
+    def _timed(self, work: Any, *, save: str) -> dict[str, Any]:
+        began = time.perf_counter()
+        result = work()
+        synchronize(self._device)
+        seconds = time.perf_counter() - began
+        if save:
+            np.save(save, result.float().cpu().numpy())
+        return {"seconds": seconds}
+
+    def _shared(self) -> Weights:
+        """The original files' tensors on the device and in the number format, once for all who share them."""
+        files, dtype = self._config.files, DTYPES[self._precision]
+        names = {Part.UNET: files.unet, Part.AUTOENCODER: files.autoencoder, Part.TEXT: files.text}
+        weights: dict[Part, dict[str, torch.Tensor]] = {}
+        for part, name in names.items():
+            state = torch.load(self._folder / ORIGINAL / name, map_location="cpu", mmap=True, weights_only=True)
+            state = state.get("state_dict", state)
+            wanted = {key.removeprefix("first_stage_model."): value for key, value in state.items()}
+            unused = f"transformer.resblocks.{self._config.text.layers - 1}."
+            weights[part] = {
+                key: value.to(self._device, dtype, copy=True)
+                for key, value in wanted.items()
+                if part is not Part.TEXT or not (key.startswith(unused) or key == "text_projection")
+            }
+        return weights
+
+
+def _inputs(size: Size, config: ModelConfig) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    latents = random_values("latents", size.latents)
+    text = random_values("text", (size.batch, TOKENS, config.unet.context_dim))
+    return latents, text, torch.full((size.batch,), _TIMESTEP)
+
+
+def serve() -> None:
+    """Answer until the questions end; what libraries print goes to the log."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    desk: Desk | None = None
+    print(json.dumps({"ready": True}), file=answers, flush=True)
+    for line in sys.stdin:
+        question = json.loads(line)
+        what = question.pop("do")
+        try:
+            if what == "begin":
+                desk = Desk(**question)
+                answer = desk.describe()
+            else:
+                answer = getattr(desk, what)(**question)
+        except Exception as error:  # the other end decides what it means
+            logging.exception("%s failed", what)
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    serve()

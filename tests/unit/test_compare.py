@@ -1,0 +1,192 @@
+"""The side-by-side benchmark: it runs, its figures are sane, and what it counts and draws is right."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import xml.etree.ElementTree as ET
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.compare import command, document, estimate, flops, limits, picture, results, table
+from benchmarks.compare.cases import STEP, Case
+from benchmarks.compare.results import Results, Row, Session
+from benchmarks.compare.sizes import FULL, SMALL, Size, parse_size
+from benchmarks.compare.weights import build
+from t2v_core.models.modelscope.checkpoint import Part
+
+HAS_PEERS = all(importlib.util.find_spec(name) for name in ("diffusers", "modelscope", "transformers"))
+
+SESSION = Session(
+    id="2026-01-02T03:04:05+00:00",
+    command="python -m benchmarks compare",
+    commit="abc",
+    machine={"processor": "A processor", "cores": 2, "threads": 2, "memory": 8e9, "torch": "2.9"},
+    limits={"fp32": {"flops": 1e12, "by": "torch.mm", "copy": 1e10}},
+)
+
+
+def row(contender: str, *taken: float, session: str = SESSION.id, what: str = STEP, **rest) -> Row:
+    title = "UNet step, 16 frames of 256×256"
+    return Row(what, title, "256x256x16", "fp32", contender, session, tuple(taken), limit=1.0, **rest)
+
+
+# --- the whole command ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compare")
+    flags = ["--small", "--device", "cpu", "--threads", "1", "--rounds", "1", "--precisions", "fp32", "--no-memory"]
+    flags += ["--what", "step,end-to-end", "--folder", str(folder), "--json", str(folder / "results.json")]
+    assert command.main(flags) == 0
+    return json.loads((folder / "results.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(not HAS_PEERS, reason="diffusers, transformers and modelscope are the others")
+def test_everybody_is_measured_and_gives_the_same(small):
+    found = {(each["what"], each["contender"]): each for each in small["rows"]}
+    assert {name for _, name in found} == {"ours", "Diffusers", "ModelScope"}
+    for (what, name), each in found.items():
+        assert each["skipped"] == "", name
+        assert len(each["seconds"]) == 1
+        assert 0.0005 < each["seconds"][0] < 300
+        # 8 bits of a frame are 2e-3 of its norm.
+        assert each["error"] < (5e-3 if what == "end-to-end" else 1e-5), (what, name)
+        assert each["limit"] is not None
+        assert each["seconds"][0] > 0.5 * each["limit"], "nobody is faster than the machine"
+    assert all(0 < each["sampling"][0] < each["seconds"][0] for each in small["rows"] if each["what"] == "end-to-end")
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(not HAS_PEERS, reason="diffusers, transformers and modelscope are the others")
+def test_the_machine_is_named(small):
+    (session,) = small["sessions"]
+    assert session["machine"]["processor"]
+    assert session["machine"]["torch"] == torch.__version__
+    assert session["machine"]["diffusers"]
+    assert session["limits"]["fp32"]["flops"] > 1e8
+
+
+# --- arithmetic -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("size", "known"),
+    [(Size(8, 128, 128), 0.623), (Size(16, 256, 256), 4.887), (Size(24, 256, 256), 7.336), (Size(16, 576, 320), 14.25),
+     (Size(24, 1024, 576), 78.5)],
+)  # fmt: skip
+def test_a_step_has_the_arithmetic_that_is_known(size, known):
+    assert flops.unet(FULL.unet, size) / 1e12 == pytest.approx(known, rel=1e-3)
+
+
+def test_decoding_has_the_arithmetic_that_is_known():
+    assert flops.decoder(FULL.vae, Size(16, 256, 256)) / 16e12 == pytest.approx(0.622, rel=1e-3)
+
+
+def counted(part: Part, method: str, *inputs) -> float:
+    network = build(part, SMALL)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        getattr(network, method)(*(value.to("meta") for value in inputs))
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize("size", [Size(3, 64, 64), Size(5, 128, 64, batch=2)])
+def test_our_count_of_the_decoder_is_torchs(size):
+    batch, channels, frames, height, width = size.latents
+    latents = torch.empty(batch * frames, channels, height, width)
+    assert counted(Part.AUTOENCODER, "decode", latents) == flops.decoder(SMALL.vae, size)
+
+
+@pytest.mark.parametrize("size", [Size(3, 64, 64), Size(5, 128, 64, batch=2)])
+def test_our_count_of_a_step_is_torchs_of_diffusers_network(size):
+    code = pytest.importorskip("benchmarks.compare.diffusers_code")
+    network = code.build(Part.UNET, SMALL)
+    inputs = torch.empty(size.latents), torch.ones(size.batch), torch.empty(size.batch, 77, 1024)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(*(value.to("meta") for value in inputs))
+    # It repeats the timestep's few products for each frame, which in a network this small is seen.
+    assert counter.get_total_flops() == pytest.approx(flops.unet(SMALL.unet, size), rel=2e-3)
+
+
+def test_the_peak_is_a_rate():
+    rate, by = limits.matrix_peak("cpu", torch.float32, small=True)
+    assert 1e8 < rate < 1e14
+    assert by
+
+
+def test_what_does_not_fit_is_known_before():
+    big = Case(STEP, Size(24, 1024, 576))
+    needed = {
+        name: estimate.memory_needed(big, FULL, contender=name, precision="fp32") for name in ("ours", "ModelScope")
+    }
+    assert needed["ModelScope"] > 30e9, "it keeps all attention scores of 9,216 places"
+    assert needed["ours"] < needed["ModelScope"] / 2
+
+
+def test_an_exponent_is_found_again():
+    assert estimate.fitted_exponent([1, 2, 4, 8], [3, 3 * 2**1.2, 3 * 4**1.2, 3 * 8**1.2]) == pytest.approx(1.2)
+
+
+@pytest.mark.parametrize("text", ["256x256", "256x256x0", "100x256x16", "axbxc", "0x0x1"])
+def test_a_size_that_is_none_is_refused(text):
+    with pytest.raises(ValueError, match="x"):
+        parse_size(text)
+
+
+# --- figures that are kept --------------------------------------------------------------------------------------------
+
+
+def test_newer_figures_take_the_place_of_the_whole_case(tmp_path):
+    kept = Results()
+    kept.add(SESSION, [row("ours", 2.0, 4.0, 3.0), row("Diffusers", 6.0), row("ours", 9.0, what="decode")])
+    newer = dataclasses.replace(SESSION, id="2026-02-02T03:04:05+00:00")
+    kept.add(newer, [row("ours", 1.0, session=newer.id)])
+    kept.write(tmp_path / "kept.json")
+    again = results.read(tmp_path / "kept.json")
+    assert again.rows == kept.rows
+    assert [(each.what, each.contender, each.median) for each in again.rows] == [
+        ("decode", "ours", 9.0),
+        ("step", "ours", 1.0),
+    ]
+    assert set(again.sessions) == {SESSION.id, newer.id}
+
+
+def test_the_table_says_the_share_and_the_limit():
+    rows = [row("ours", 2.0, 4.0, 3.0, peak=5_000_000_000, error=1e-6, against="Diffusers"), row("Diffusers", 6.0)]
+    lines = table.markdown([rows]).splitlines()
+    assert "| **ours** | 3.00 |  | 3.00 | 5.00 GB |" in lines[2]
+    assert "| Diffusers | 6.00 | 0.50 × | 6.00 |" in lines[3]
+
+
+def test_what_was_skipped_is_said_on_the_console():
+    kept = Results()
+    kept.add(SESSION, [row("ours", 2.0), row("ModelScope", skipped="needs about 300 GB")])
+    assert "skipped: ModelScope: needs about 300 GB" in table.console(kept, SESSION)
+
+
+def test_the_picture_is_well_formed_and_to_scale():
+    drawn = picture.draw([[row("ours", 2.0), row("Diffusers", 4.0)]], heading="<Time & more>", note="A processor")
+    root = ET.fromstring(drawn)
+    bars = {
+        each.get("class"): float(each.get("width")) for each in root.iter() if each.get("class") in {"ours", "theirs"}
+    }
+    assert bars["theirs"] == pytest.approx(2 * bars["ours"], rel=1e-3)
+    assert "prefers-color-scheme: dark" in drawn
+
+
+def test_the_page_has_a_place_for_each_part():
+    text = document.PAGE.read_text(encoding="utf-8")
+    for name in ("how-long", "compare", "scaling"):
+        assert "a table" in document.put(text, name, "a table")
+    with pytest.raises(ValueError, match="0 places"):
+        document.put(text, "what", "a table")
+
+
+def test_a_clip_of_more_steps_takes_longer_by_its_sampling_alone():
+    clip = row("ours", 60.0, what="end-to-end", sampling=(40.0,), steps=4)
+    assert document.usual_seconds(clip) == pytest.approx(20 + 40 / 4 * 25)
