@@ -78,6 +78,12 @@ class OutOfMemoryError(Txt2VideoError):
         self.lower = dict(lower or {})
 
 
+class DeviceLostError(Txt2VideoError):
+    """The device itself failed, so that nothing more runs on it in this process."""
+
+    exit_code = 10
+
+
 class DownloadError(Txt2VideoError):
     """A model can't be downloaded: the hub can't be reached, refuses, or sends something else than it announced."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from t2v_core.rendering.forecast import Forecast
 from t2v_core.run import Progress
 
 
@@ -15,6 +16,18 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
+
+
+def forecast(told: Forecast) -> str:
+    """What a request will take, in one sentence."""
+    where = f"{told.precision} on {told.device}"
+    taken = [] if told.seconds is None else [duration(told.seconds)]
+    taken += [] if told.peak is None else [f"{size(told.peak)} of memory at the peak"]
+    text = f"About {' and '.join(taken)} ({where})" if taken else f"Weights: {size(told.weights)} ({where})"
+    text += "".join(f", {measure}" for measure in told.measures)
+    if told.short_of:
+        text += f". That is {size(told.short_of)} more than is free"
+    return text if told.seconds is not None else f"{text}. The time is known after a first clip."
 
 
 def how_far(progress: Progress) -> str:

@@ -126,6 +126,12 @@ def free_memory(device: str) -> int | None:
         return None
 
 
+def memory_held(device: str) -> int:
+    """Bytes of the device's memory that this process's tensors take; 0 where nobody can say."""
+    count = getattr(getattr(torch, kind_of(device), None), "memory_allocated", None)
+    return count(device) if count is not None and kind_of(device) != "cpu" else 0
+
+
 def memory_in_use(device: str) -> Callable[[], int]:
     """What tells how many bytes this process uses: at most since now on a device that counts so, else just now."""
     kind = kind_of(device)

@@ -1,4 +1,4 @@
-"""What a run will take, from what runs on this machine have taken: time by stage, and memory beside the weights."""
+"""How long a run will take, stage by stage, from how long runs on this machine have taken."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,20 +40,20 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What a whole clip took, in seconds, and how many bytes it needed at the peak beside the model's weights."""
+    """What a whole clip took, in seconds."""
 
     work: Work
     loading: float
     sampling: float
     decoding: float
-    peak: int
 
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What a request will take; `seconds` and `peak` are None until a clip of this model was measured here.
+    """What a request will take; `seconds` is None until a clip of this model was measured here.
 
-    `weights` and `peak` are bytes; `measures` say how the run will save memory.
+    `weights` and `peak` are bytes of the device's memory, `peak` on a CPU of all that the process takes. `measures` say
+    how the run will save memory, and `short_of` how many bytes are missing nevertheless.
     """
 
     device: str
@@ -62,12 +62,13 @@ class Forecast:
     seconds: float | None = None
     peak: int | None = None
     measures: tuple[str, ...] = ()
+    short_of: int = 0
 
 
-def foretell(work: Work, known: Iterable[Measurement], *, loaded: bool) -> tuple[float, int] | None:
-    """Seconds and bytes beside the weights of one clip, by the comparable measurement that is nearest in size.
+def foretell(work: Work, known: Iterable[Measurement], *, loaded: bool) -> float | None:
+    """Seconds of one clip, by the comparable measurement that is nearest in size.
 
-    Sampling takes its time per pass and cell, decoding per cell; memory grows with the cells.
+    Sampling takes its time per pass and cell, decoding per cell.
     """
     comparable = [measured for measured in known if measured.work.compares_with(work)]
     if not comparable:
@@ -76,15 +77,13 @@ def foretell(work: Work, known: Iterable[Measurement], *, loaded: bool) -> tuple
     growth = work.cells / nearest.work.cells
     sampling = nearest.sampling * growth * work.passes / nearest.work.passes
     loading = 0.0 if loaded else max(measured.loading for measured in comparable)
-    return loading + sampling + nearest.decoding * growth, round(nearest.peak * growth)
+    return loading + sampling + nearest.decoding * growth
 
 
 class Watch:
-    """A listener that measures a clip while it is made; `memory` tells how many bytes are in use now."""
+    """A listener that measures a clip while it is made."""
 
-    def __init__(self, memory: Callable[[], int]) -> None:
-        self._memory = memory
-        self._at_start = self._most = memory()
+    def __init__(self) -> None:
         self._stage: Stage | None = None
         self._since = 0.0
         self._seconds: dict[Stage, float] = {}
@@ -97,14 +96,13 @@ class Watch:
         if event.stage is self._stage:
             self._seconds[event.stage] = self._seconds.get(event.stage, 0.0) + now - self._since
         self._stage, self._since = event.stage, now
-        self._most = max(self._most, self._memory())
 
-    def measurement(self, work: Work, *, weights: int) -> Measurement:
-        """What was seen; `weights` are the bytes that were loaded since the watch began."""
+    def measurement(self, work: Work) -> Measurement:
+        """What was seen."""
         loading, sampling, decoding = (
             self._seconds.get(stage, 0.0) for stage in (Stage.LOADING, Stage.SAMPLING, Stage.DECODING)
         )
-        return Measurement(work, loading, sampling, decoding, max(0, self._most - self._at_start - weights))
+        return Measurement(work, loading, sampling, decoding)
 
 
 def read(path: Path) -> list[Measurement]:

@@ -7,21 +7,13 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-import torch
-
-from t2v_core.rendering.devices import empty_cache
+from t2v_core.rendering.devices import empty_cache, is_out_of_memory
 from t2v_core.rendering.measures import Measures
 from t2v_core.run import Notice, Run
 
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
-
-_WORDS = (
-    "out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory", "failed to allocate",
-    "could not allocate", "insufficient memory", "not enough gpu video memory", "alloc_failed",
-    "out_of_device_memory", "out_of_host_memory",
-)  # fmt: skip
 
 
 class Ladder:
@@ -36,6 +28,10 @@ class Ladder:
         self.rung = start
         self.stepped = False
         """Whether memory ran out on a higher rung."""
+
+    def begin(self, rung: Measures) -> None:
+        """Start a new clip on this rung."""
+        self.rung, self.stepped = rung, False
 
     def attempt(self, work: Callable[[], Result], run: Run) -> Result:
         """What the work gives, on a lower rung where memory ran out; work that fails must leave nothing half done.
@@ -59,12 +55,6 @@ class Ladder:
         run.report(Notice(f"The memory ran out. Going on with less of it: {self.rung.described}."))
         self._lowered(self.rung)
         free_memory_again(self._device)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device or the system had no memory left; most devices say so in words alone."""
-    words = str(error).lower()
-    return isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or any(word in words for word in _WORDS)
 
 
 def free_memory_again(device: str) -> None:

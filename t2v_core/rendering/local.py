@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import torch
-
-from t2v_core.errors import OutOfMemoryError
+from t2v_core.errors import DeviceLostError, OutOfMemoryError, Txt2VideoError
 from t2v_core.host import Host
 from t2v_core.models.catalogue import find_model
 from t2v_core.models.hashing import user_cache_folder
@@ -19,13 +18,25 @@ from t2v_core.models.loading import count_parameters
 from t2v_core.models.lora.find import LoraFile
 from t2v_core.models.lora.find import find as find_lora
 from t2v_core.models.modelscope.checkpoint import Part
-from t2v_core.rendering.devices import memory_in_use, no_gradients, traits_of
+from t2v_core.models.modelscope.tokenizer import tokenize
+from t2v_core.rendering.devices import (
+    free_memory,
+    is_lost,
+    is_out_of_memory,
+    memory_held,
+    memory_in_use,
+    no_gradients,
+    traits_of,
+)
 from t2v_core.rendering.distilled import guidance_of
+from t2v_core.rendering.footprint import ClipShape, footprint_of
 from t2v_core.rendering.forecast import Forecast, Watch, Work, foretell, read, remember
 from t2v_core.rendering.local_model import LocalModel
 from t2v_core.rendering.loras import loras_of, with_loras_named
+from t2v_core.rendering.memory_plan import MemoryPlan, plan_memory
+from t2v_core.rendering.number_formats import number_format
 from t2v_core.rendering.plain_attention import attention_by
-from t2v_core.rendering.plan import Plan, Rest, decode_chunk, resolve_precision
+from t2v_core.rendering.plan import Plan, Rest, resolve_precision
 from t2v_core.rendering.prompt_cache import PromptCache
 from t2v_core.rendering.story import levels_of, tell
 from t2v_core.request import GenerationRequest, problem
@@ -45,6 +56,8 @@ class LocalRenderer:
         self._measurements = user_cache_folder() / "measurements.json"
         self._prompts = PromptCache()
         self._model: LocalModel | None = None
+        self._base = memory_in_use("cpu")()
+        """What the process takes of main memory without a model."""
         self._examined: tuple[ModelFolder, int] | None = None
 
     def resolve(self, request: GenerationRequest) -> GenerationRequest:
@@ -84,7 +97,7 @@ class LocalRenderer:
         if rest is Rest.NOWHERE:
             self._model = None
         elif rest is Rest.MAIN_MEMORY and self._model is not None:
-            self._model.move_to("cpu")
+            self._model.rest(keep=True)
 
     def forecast(self, request: GenerationRequest) -> Forecast:
         """See `Renderer.forecast`."""
@@ -94,18 +107,47 @@ class LocalRenderer:
         weights = plan.dtype.itemsize * self._parameters(folder)
         loaded = self._model is not None and self._model.serves(folder, plan)
         told = foretell(self._work(resolved, folder), read(self._measurements), loaded=loaded)
-        measures = [f"frames decoded {decode_chunk(_pixels(resolved), device=plan.device)} at a time"]
-        if resolved.split_guidance:
-            measures.append("guidance split")
-        forecast = Forecast(plan.device, plan.precision, weights, measures=tuple(measures))
-        if told is None:
-            return forecast
-        seconds, beside = told
-        return dataclasses.replace(forecast, seconds=seconds * resolved.count, peak=weights + beside)
+        memory, free = self._memory_plan(resolved, folder, plan)
+        return Forecast(
+            plan.device,
+            plan.precision,
+            weights,
+            seconds=None if told is None else told * resolved.count,
+            peak=memory.peak + (self._base if traits_of(plan.device).is_cpu else 0),
+            measures=memory.measures,
+            short_of=0 if free is None else max(0, memory.peak - free),
+        )
+
+    def _memory_plan(
+        self, request: GenerationRequest, folder: ModelFolder, plan: Plan
+    ) -> tuple[MemoryPlan, int | None]:
+        """What a run would do about memory, with what of it would be free then."""
+        formats = tuple((part, number_format(plan.precision_of(part), device=plan.device)) for part in Part)
+        free = free_memory(plan.device)
+        if free is not None:
+            # By then whoever has the device now will have left it: ourselves, or a WebUI's image model.
+            free += self._model.weights if self._model and traits_of(plan.device).is_cpu else memory_held(plan.device)
+        footprint = footprint_of(folder.config, formats, device=plan.device)
+        clip = self._shape(request, folder)
+        return plan_memory(footprint, clip, device=plan.device, asked=request.memory, free=free), free
+
+    def _shape(self, request: GenerationRequest, folder: ModelFolder) -> ClipShape:
+        cell = folder.config.vae.downsampling
+        chunks = max(len(tokenize(prompt)) for prompt in (request.prompt, request.negative_prompt))
+        return ClipShape(
+            frames=request.frames or 1,
+            height=(request.height or cell) // cell,
+            width=(request.width or cell) // cell,
+            guided=self._is_guided(request, folder) and not request.split_guidance,
+            text_chunks=chunks,
+        )
+
+    def _is_guided(self, request: GenerationRequest, folder: ModelFolder) -> bool:
+        return guidance_of(request, loras_of(request, folder, self._find_lora).distillation) != 1
 
     def _work(self, request: GenerationRequest, folder: ModelFolder) -> Work:
         cells = _pixels(request) // folder.config.vae.downsampling**2 * (request.frames or 1)
-        guided = 1 if guidance_of(request, loras_of(request, folder, self._find_lora).distillation) == 1 else 2
+        guided = 2 if self._is_guided(request, folder) else 1
         return Work(folder.name, self._host.device(), request.precision, cells, guided * (request.steps or 1))
 
     def _parameters(self, folder: ModelFolder) -> int:
@@ -116,28 +158,25 @@ class LocalRenderer:
     def render(self, request: GenerationRequest, run: Run) -> Video:
         """See `Renderer.render`."""
         device = self._host.device()
-        watch = Watch(memory_in_use(device))
-        before = self._model.weights if self._model is not None else 0
+        watch = Watch()
         try:
             with run.heard_by(watch), no_gradients(device), attention_by(fused=traits_of(device).fused_attention):
                 folder = self._find(request.model)
                 model = self._model_for(folder, request, run=run)
                 loras = loras_of(request, folder, self._find_lora)
                 model.wear(loras, cfg_scale=request.cfg_scale or 1.0)
+                model.prepare(request, self._shape(request, folder))
                 video = tell(request, model, run)
         except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error) and not is_lost(error):
                 raise
-            self._model = None
-            raise OutOfMemoryError(
-                f"{request.width}×{request.height} with {request.frames} frames doesn't fit into memory.",
-                remedy="Lower the size or the number of frames, switch Split guidance on, or choose Precision bf16.",
-                lower=_lowered(request),
-            ) from error
+            model = self._model = None
+            # What has failed is still held by the frames that it came through.
+            traceback.clear_frames(error.__traceback__)
+            raise _for_people(error, request, device=device) from error
         if not video.partial:
-            work = self._work(request, folder)
-            remember(self._measurements, watch.measurement(work, weights=max(0, model.weights - before)))
-        return dataclasses.replace(video, notes={**video.notes, **loras.notes()})
+            remember(self._measurements, watch.measurement(self._work(request, folder)))
+        return dataclasses.replace(video, notes={**video.notes, **loras.notes(), **model.memory_notes()})
 
     def _plan(self, request: GenerationRequest) -> Plan:
         return Plan(device=self._host.device(), precision=request.precision, vae_precision=request.vae_precision)
@@ -147,7 +186,6 @@ class LocalRenderer:
         if self._model is None or not self._model.serves(folder, plan):
             self._model = None  # gives the memory back before the next one takes its own
             self._model = LocalModel(folder, plan, run, prompts=self._prompts)
-        self._model.move_to(plan.device)
         return self._model
 
 
@@ -155,21 +193,20 @@ def _pixels(request: GenerationRequest) -> int:
     return (request.width or 0) * (request.height or 0)
 
 
-def _lowered(request: GenerationRequest) -> dict[str, int | bool]:
-    """What to try after an out-of-memory: guidance in two halves, and where it was, half of the frames."""
-    if not request.split_guidance and request.cfg_scale != 1:
-        return {"split_guidance": True}
-    return {"frames": max(1, (request.frames or 1) // 2)}
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether a device or the system had no memory left; on CPU and MPS torch says so in words alone."""
-    words = str(error).lower()
-    return (
-        isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError))
-        or "out of memory" in words
-        or "can't allocate memory" in words
-        or "not enough memory" in words
+def _for_people(error: Exception, request: GenerationRequest, *, device: str) -> Txt2VideoError:
+    """A device that failed or memory that ran out on the last rung, with what to do about it."""
+    if is_lost(error):
+        return DeviceLostError(
+            f"The {traits_of(device).label} device failed in the middle of the work: {str(error).splitlines()[0]}",
+            remedy="Start the program again: nothing more can run on the device in this one. If that happens often, "
+            "look for a newer driver, or undo overclocking.",
+        )
+    frames = max(1, (request.frames or 1) // 2)
+    return OutOfMemoryError(
+        f"{request.width}×{request.height} with {request.frames} frames doesn't fit into memory, with every measure "
+        "that saves some.",
+        remedy="Lower the number of frames or the size, close other programs, or choose Precision bf16.",
+        lower={"frames": frames} if frames < (request.frames or 1) else {},
     )
 
 

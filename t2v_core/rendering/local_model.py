@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,19 +18,27 @@ from t2v_core.models.lora.applied import AppliedLoras
 from t2v_core.models.modelscope.checkpoint import Part
 from t2v_core.models.modelscope.shortcuts import NO_SHORTCUTS, Shortcuts, shortened
 from t2v_core.models.modelscope.tokenizer import tokenize
-from t2v_core.rendering.devices import to_device
+from t2v_core.rendering.devices import free_memory, to_device
 from t2v_core.rendering.distilled import Distillation
+from t2v_core.rendering.footprint import ClipShape, footprint_of
 from t2v_core.rendering.interruptible import Stopped, interruptible
+from t2v_core.rendering.ladder import Ladder
 from t2v_core.rendering.loras import Loras
+from t2v_core.rendering.measures import RUNGS, Measures, rungs_for, words
+from t2v_core.rendering.memory_plan import MemoryPlan, plan_memory
 from t2v_core.rendering.number_formats import number_format, wider
-from t2v_core.rendering.plan import AUTO, Plan, decode_chunk
+from t2v_core.rendering.plan import AUTO, Plan
 from t2v_core.rendering.prompt_cache import PromptCache, TextKey
+from t2v_core.rendering.residence import Residence
+from t2v_core.rendering.slicing import sliced
 from t2v_core.rendering.upcast import widen_on_use
 from t2v_core.request import GenerationRequest
 from t2v_core.run import Notice, Progress, Run, Stage
 from t2v_core.sampling.denoiser import Prediction
 from t2v_core.sampling.schedule import NoiseSchedule
 from t2v_core.video import Frames, ModelIdentity
+
+Result = TypeVar("Result")
 
 
 class LocalModel:
@@ -39,7 +48,10 @@ class LocalModel:
         self._folder = folder
         self._config = folder.config
         self._plan = plan
-        self._parts: dict[Part, nn.Module] = {}
+        self._residence = Residence(plan.device)
+        self._ladder = Ladder(rungs_for(plan.device), RUNGS[0], device=plan.device, lowered=self._lower)
+        self._working: Part | None = None
+        self._decode_chunk = 1
         self._prompts = prompts or PromptCache()
         self._formats = {part: number_format(plan.precision_of(part), device=plan.device) for part in Part}
         self.identity = ModelIdentity(folder.name, model_hash(folder, progress=_loading(run)))
@@ -56,8 +68,7 @@ class LocalModel:
     @property
     def weights(self) -> int:
         """Bytes of the weights that are loaded."""
-        tensors = [tensor for part in self._parts.values() for tensor in part.state_dict().values()]
-        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        return self._residence.bytes_loaded
 
     def wear(self, loras: Loras, *, cfg_scale: float) -> None:
         """Have these LoRAs from now on; a part is changed when it's next used, and only if others are in it."""
@@ -65,10 +76,44 @@ class LocalModel:
         self.distillation = loras.distillation
         self._embedded_guidance = cfg_scale
 
-    def move_to(self, device: str) -> None:
-        """Move the parts that are loaded."""
-        for part in self._parts.values():
-            part.to(device)
+    def prepare(self, request: GenerationRequest, clip: ClipShape) -> MemoryPlan:
+        """Decide, by what is free now, how a clip of this shape saves memory; holds until the next call."""
+        free = free_memory(self._plan.device)
+        footprint = footprint_of(self._config, tuple(self._formats.items()), device=self._plan.device)
+        plan = plan_memory(
+            footprint,
+            clip,
+            device=self._plan.device,
+            asked=request.memory,
+            free=None if free is None else free + self._residence.bytes_on_device,
+        )
+        self._decode_chunk = plan.decode_chunk
+        self._ladder.begin(plan.rung)
+        self._residence.follow(plan.rung)
+        return plan
+
+    def rest(self, *, keep: bool) -> None:
+        """Leave the device; the parts wait in main memory if `keep` says so and there is room, else they go."""
+        self._working = None
+        self._residence.rest(keep=keep)
+
+    def memory_notes(self) -> dict[str, str]:
+        """What saved memory in the last clip, for the infotext."""
+        measures = words(self._ladder.rung)
+        why = ("after memory ran out",) if self._ladder.stepped else ()
+        return {"Memory": "; ".join((*measures, *why))} if measures else {}
+
+    @property
+    def splits_guidance(self) -> bool:
+        """Whether guidance's halves have to run one after the other."""
+        return self._ladder.rung.halves
+
+    def within_memory(self, work: Callable[[], Result], run: Run) -> Result:
+        """What the work gives; where memory runs out, it's done once more with less."""
+        return self._ladder.attempt(work, run)
+
+    def _lower(self, rung: Measures) -> None:
+        self._residence.follow(rung, working=self._working)
 
     def used(self, request: GenerationRequest) -> GenerationRequest:
         """The request with the number formats that its clip is made in, which may have had to be wider than asked."""
@@ -90,7 +135,7 @@ class LocalModel:
         run.report(Notice(f"{error.problem} Doing it once more in {name}."))
         for changed in (part, Part.TEXT) if part is Part.UNET else (part,):
             self._formats[changed] = number_format(name, device=self._plan.device)
-            self._parts.pop(changed, None)
+            self._residence.drop(changed)
 
     def latent_shape(self, request: GenerationRequest) -> tuple[int, int, int, int]:
         """(c, f, h, w) of the request's clip."""
@@ -102,9 +147,11 @@ class LocalModel:
 
     def decode_chunk(self, request: GenerationRequest) -> int:
         """How many frames to decode at once."""
-        assert request.width is not None
-        assert request.height is not None
-        return decode_chunk(request.width * request.height, device=self._plan.device)
+        return self._frames_at_once
+
+    @property
+    def _frames_at_once(self) -> int:
+        return 1 if self._ladder.rung.halves else self._decode_chunk
 
     def encode(self, prompts: tuple[str, ...], run: Run) -> Tensor:
         """The prompts' features (b, n, d), float32; the shorter ones are filled up with chunks of the empty prompt.
@@ -133,14 +180,17 @@ class LocalModel:
         Where they are not finite, they are computed once more in a wider number format.
         """
         while (features := self._prompts.find(self._text_key(tokens))) is None:
-            tower = self._part(Part.TEXT, run)
-            with interruptible(tower, lambda: run.stop is not None):
-                found = tower(torch.tensor(tokens, device=self._plan.device)).flatten(0, 1).float().cpu()
+            found = self.within_memory(lambda: self._encoded(tokens, run), run)
             if torch.isfinite(found).all():
                 self._prompts.keep(self._text_key(tokens), found)
             else:
                 self.widen(Part.TEXT, NonFiniteError("The text tower gave values that are no text (NaN)."), run)
         return features
+
+    def _encoded(self, tokens: list[list[int]], run: Run) -> Tensor:
+        tower = self._part(Part.TEXT, run)
+        with interruptible(tower, lambda: run.stop is not None):
+            return tower(torch.tensor(tokens, device=self._plan.device)).flatten(0, 1).float().cpu()
 
     @contextlib.contextmanager
     def predictor(
@@ -152,7 +202,8 @@ class LocalModel:
         unet.guidance = None if embedding is None else embedding.to(self._plan.device)  # type: ignore[assignment]
 
         def predict(latents: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
-            return unet(latents.to(dtype), timesteps, text.to(dtype)).float()
+            with sliced(unet) if self._ladder.rung.slices else contextlib.nullcontext():
+                return unet(latents.to(dtype), timesteps, text.to(dtype)).float()
 
         with interruptible(unet, stopped), shortened(unet, shortcuts):
             yield predict
@@ -171,8 +222,12 @@ class LocalModel:
             with interruptible(autoencoder, stopped):
                 return autoencoder.decode(scaled.to(self._formats[Part.AUTOENCODER].computes)).float()  # type: ignore[operator]
 
+        def decode_some(latents: Tensor) -> Tensor:
+            # Fewer at once than asked where memory has run out since.
+            return torch.cat([decode(some) for some in latents.split(min(len(latents), self._frames_at_once))])
+
         def to_pictures(latents: Tensor) -> Tensor:
-            while not torch.isfinite(pictures := decode(latents)).all():
+            while not torch.isfinite(pictures := self.within_memory(lambda: decode_some(latents), run)).all():
                 error = NonFiniteError("The autoencoder gave values that are no picture (NaN).")
                 self.widen(Part.AUTOENCODER, error, run)
             return (pictures / 2 + 0.5).clamp(0, 1)
@@ -188,15 +243,24 @@ class LocalModel:
         return pictures.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).numpy()
 
     def _part(self, name: Part, run: Run, *, stoppable: bool = True) -> nn.Module:
-        if name not in self._parts:
-            progress = _loading(run, stoppable=stoppable)
-            numbers = self._formats[name]
-            part = load_part(self._folder, name, device=self._plan.device, dtype=numbers.stored, progress=progress)
+        """A part, ready to work; the others leave where memory is short."""
+        self._working = name
+
+        def load(device: str) -> nn.Module:
+            progress, numbers = _loading(run, stoppable=stoppable), self._formats[name]
+            part = load_part(self._folder, name, device=device, dtype=numbers.stored, progress=progress)
             if numbers.is_widened:
                 widen_on_use(part, numbers.computes)
-            self._parts[name] = part
-        self._loras.update(name, self._parts[name], progress=_loading(run, stoppable=stoppable, unit="layer"))
-        return self._parts[name]
+            return part
+
+        def ready() -> nn.Module:
+            part = self._residence.part(name, load)
+            if self._loras.differ(name, part):
+                with self._residence.changing(name):
+                    self._loras.update(name, part, progress=_loading(run, stoppable=stoppable, unit="layer"))
+            return part
+
+        return self.within_memory(ready, run)
 
 
 def _loading(run: Run, *, stoppable: bool = True, unit: str = "B") -> Callable[[int, int], None]:

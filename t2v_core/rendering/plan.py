@@ -1,4 +1,4 @@
-"""Which number format and how many frames at once: decided before a run, from the device and its free memory."""
+"""Which number format a run has: decided before it, from the device and its free memory."""
 
 from __future__ import annotations
 
@@ -24,8 +24,6 @@ VAE_PRECISIONS = (AUTO, "fp32", "fp16", "bf16")
 _BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
 # A forward pass needs room beside the weights; see "Memory" in docs/parity.md.
 _ROOM_BESIDE_WEIGHTS = 1.3
-_LARGEST_CHUNK = 8
-_PIXELS_AT_ONCE = 512 * 512
 
 
 class Rest(enum.Enum):
@@ -81,18 +79,6 @@ def resolve_precision(asked: str, *, device: str, parameters: int) -> str:
         return traits.best_half
     needed = parameters * _BYTES[FULL_PRECISION] * _ROOM_BESIDE_WEIGHTS
     return FULL_PRECISION if needed < free_memory() else "bf16"
-
-
-def decode_chunk(pixels: int, *, device: str) -> int:
-    """How many frames of so many pixels are decoded at once: as many as take about the memory of one at 512×512.
-
-    A CPU takes as long for each frame of several as for one alone, where it takes seconds: it decodes them one by one.
-    """
-    from t2v_core.rendering.devices import kind_of
-
-    if kind_of(device) == "cpu":
-        return 1
-    return max(1, min(_LARGEST_CHUNK, _PIXELS_AT_ONCE // max(1, pixels)))
 
 
 def free_memory() -> int:

@@ -57,6 +57,15 @@ class VideoModel(Protocol):
         """(c, f, h, w) of the request's clip."""
         ...
 
+    @property
+    def splits_guidance(self) -> bool:
+        """Whether guidance's halves have to run one after the other, for want of memory; may change during a run."""
+        ...
+
+    def within_memory(self, work: Callable[[], Value], run: Run) -> Value:
+        """What the work gives; where memory runs out, it's done once more with less."""
+        ...
+
     def decode_chunk(self, request: GenerationRequest) -> int:
         """How many frames to decode at once."""
         ...
@@ -161,11 +170,15 @@ def sample(request: GenerationRequest, model: VideoModel, run: Run, *, text: Ten
             text[1:],
             scale=guidance_of(request, model.distillation),
             rescale=request.guidance_rescale,
-            split=request.split_guidance,
+            split=lambda: request.split_guidance or model.splits_guidance,
             until=levels[round(until * count)] if until < 1 else None,
             announce=deep.announce if deep else None,
         )
-        trajectory = load(sampler)(denoise, start, levels, noise=noise, eta=sampler.resolve_eta(request.eta))
+
+        def within_memory(latents: Tensor, level: Level) -> Tensor:
+            return model.within_memory(lambda: denoise(latents, level), run)
+
+        trajectory = load(sampler)(within_memory, start, levels, noise=noise, eta=sampler.resolve_eta(request.eta))
         return _follow(trajectory, model, run, count=count)
 
 

@@ -40,18 +40,18 @@ def guided(
     *,
     scale: float,
     rescale: float = 0.0,
-    split: bool = False,
+    split: bool | Callable[[], bool] = False,
     until: Level | None = None,
     announce: Announce | None = None,
 ) -> Denoise:
     """A denoiser that follows `cond` and leaves `uncond`, both text (1, n, d): uncond + scale * (cond - uncond).
 
     At scale 1 the unconditional half is neither run nor needed. Otherwise both halves run as one batch of two,
-    unconditional first, or with `split` one after the other, which takes less memory. From the level `until` on, where
-    there is little noise left, the conditional runs alone (arXiv 2404.07724: there guidance hardly does anything).
-    `rescale` in 0..1 is the share of the output whose contrast is put back to the conditional's; it acts on the
-    network's raw output, as in Diffusers. Timesteps are float32, as they may be fractional. The estimate has the
-    latents' dtype and device.
+    unconditional first, or with `split` one after the other, which takes less memory and may change during a run. From
+    the level `until` on, where there is little noise left, the conditional runs alone (arXiv 2404.07724: there guidance
+    hardly does anything). `rescale` in 0..1 is the share of the output whose contrast is put back to the conditional's;
+    it acts on the network's raw output, as in Diffusers. Timesteps are float32, as they may be fractional. The estimate
+    has the latents' dtype and device.
 
     Raises:
         ValueError: if guidance needs an unconditional text and there is none of the conditional's shape.
@@ -72,7 +72,7 @@ def guided(
     def output(latents: Tensor, level: Level) -> Tensor:
         if until is not None and level.sigma <= until.sigma:
             return call(latents, level, cond, Half.COND)
-        if split:
+        if split() if callable(split) else split:
             without = call(latents, level, uncond, Half.UNCOND).to(latents.dtype)
             with_text = call(latents, level, cond, Half.COND).to(latents.dtype)
         else:

@@ -11,24 +11,29 @@ from t2v_core.rendering.forecast import KEPT, Measurement, Watch, Work, foretell
 from t2v_core.run import Notice, Progress, Stage
 
 WORK = Work("t2v", "cpu", "fp32", cells=1000, passes=50)
-MEASURED = Measurement(WORK, loading=20.0, sampling=100.0, decoding=10.0, peak=4000)
+MEASURED = Measurement(
+    WORK,
+    loading=20.0,
+    sampling=100.0,
+    decoding=10.0,
+)
 
 
 def test_the_same_clip_takes_what_it_took():
-    assert foretell(WORK, [MEASURED], loaded=False) == (130.0, 4000)
-    assert foretell(WORK, [MEASURED], loaded=True) == (110.0, 4000)
+    assert foretell(WORK, [MEASURED], loaded=False) == 130
+    assert foretell(WORK, [MEASURED], loaded=True) == 110
 
 
-def test_time_grows_with_cells_and_passes_and_memory_with_cells():
+def test_time_grows_with_cells_and_passes():
     larger = dataclasses.replace(WORK, cells=3000, passes=25)
-    assert foretell(larger, [MEASURED], loaded=True) == (100 * 3 / 2 + 30, 12000)
+    assert foretell(larger, [MEASURED], loaded=True) == 100 * 3 / 2 + 30
 
 
 def test_the_measurement_nearest_in_size_decides_and_of_two_the_newer():
-    large = Measurement(dataclasses.replace(WORK, cells=8000), 0.0, 1000.0, 0.0, 50_000)
+    large = Measurement(dataclasses.replace(WORK, cells=8000), 0.0, 1000.0, 0.0)
     newer = dataclasses.replace(large, sampling=900.0)
     wanted = dataclasses.replace(WORK, cells=4000)
-    assert foretell(wanted, [MEASURED, large, newer], loaded=True) == (450.0, 25_000)
+    assert foretell(wanted, [MEASURED, large, newer], loaded=True) == 450
 
 
 @pytest.mark.parametrize("change", [{"model": "other"}, {"device": "cuda"}, {"precision": "bf16"}])
@@ -36,34 +41,34 @@ def test_other_models_devices_and_formats_say_nothing(change):
     assert foretell(dataclasses.replace(WORK, **change), [MEASURED], loaded=True) is None
 
 
-def test_a_watch_sums_each_stage_and_keeps_the_highest_memory(monkeypatch):
-    now, memory = [0.0], [100]
+def test_a_watch_sums_each_stage(monkeypatch):
+    now = [0.0]
     monkeypatch.setattr(forecast.time, "perf_counter", lambda: now[0])
-    watch = Watch(lambda: memory[0])
+    watch = Watch()
 
-    def see(stage, done, at, used):
-        now[0], memory[0] = at, used
+    def see(stage, done, at):
+        now[0] = at
         watch(Progress(stage, done, 4, "x"))
 
-    see(Stage.LOADING, 0, 1.0, 150)
-    see(Stage.LOADING, 4, 3.0, 400)
+    see(Stage.LOADING, 0, 1.0)
+    see(Stage.LOADING, 4, 3.0)
     watch(Notice("nothing to measure"))
-    see(Stage.SAMPLING, 0, 5.0, 400)
-    see(Stage.SAMPLING, 2, 9.0, 900)
-    see(Stage.LOADING, 0, 10.0, 500)
-    see(Stage.LOADING, 4, 10.5, 500)
-    see(Stage.DECODING, 0, 11.0, 500)
-    see(Stage.DECODING, 4, 12.0, 500)
-    assert watch.measurement(WORK, weights=300) == Measurement(WORK, 2.5, 4.0, 1.0, peak=500)
+    see(Stage.SAMPLING, 0, 5.0)
+    see(Stage.SAMPLING, 2, 9.0)
+    see(Stage.LOADING, 0, 10.0)
+    see(Stage.LOADING, 4, 10.5)
+    see(Stage.DECODING, 0, 11.0)
+    see(Stage.DECODING, 4, 12.0)
+    assert watch.measurement(WORK) == Measurement(WORK, 2.5, 4.0, 1.0)
 
 
 def test_measurements_are_remembered_and_the_oldest_forgotten(tmp_path):
     path = tmp_path / "folder" / "measurements.json"
     assert read(path) == []
     for number in range(KEPT + 2):
-        remember(path, dataclasses.replace(MEASURED, peak=number))
+        remember(path, dataclasses.replace(MEASURED, decoding=number))
     known = read(path)
-    assert [known[0].peak, known[-1].peak, len(known)] == [2, KEPT + 1, KEPT]
+    assert [known[0].decoding, known[-1].decoding, len(known)] == [2, KEPT + 1, KEPT]
     assert [each.name for each in path.parent.iterdir()] == [path.name]
 
 

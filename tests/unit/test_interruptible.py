@@ -195,8 +195,8 @@ def test_a_stop_takes_effect_at_the_very_next_block_of_every_stage(model, monkey
 
     for stage, look in ((Stage.TEXT, 3), (Stage.SAMPLING, step - 1)):
         watched = Watched(monkeypatch, stage=stage, look=look)
-        with pytest.raises(Cancelled):
-            tell(REQUEST, model, watched.run)
+        with pytest.raises(Cancelled):  # with another prompt, for the first one's features are remembered
+            tell(dataclasses.replace(REQUEST, prompt=f"a ball, {stage}"), model, watched.run)
         assert watched.looks[stage] == look
         assert watched.looks[Stage.DECODING] == 0
 

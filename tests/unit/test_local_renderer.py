@@ -269,16 +269,18 @@ def test_where_the_model_waits_between_runs_decides_what_is_loaded_again(host, s
     assert np.array_equal(*frames)
 
 
-def test_a_forecast_knows_the_weights_before_a_run_and_time_and_memory_after_one(host, states, renderer):
+def test_a_forecast_knows_memory_before_a_run_and_time_after_one(host, states, renderer):
     put(host, states)
     before = renderer.forecast(REQUEST)
-    assert (before.seconds, before.peak, before.device, before.precision) == (None, None, "cpu", "fp32")
+    assert (before.seconds, before.device, before.precision) == (None, "cpu", "fp32")
+    assert before.peak > before.weights
     assert before.weights == 4 * sum(tensor.numel() for state in states.values() for tensor in state.values())
     render(renderer)
     after = renderer.forecast(REQUEST.with_field("count", 3))
     assert after.seconds > 0
-    assert after.peak >= after.weights == before.weights
-    assert renderer.forecast(REQUEST.with_field("frames", 30)).seconds > after.seconds
+    larger = renderer.forecast(REQUEST.with_field("frames", 300))
+    assert larger.seconds > after.seconds
+    assert larger.peak > after.peak == before.peak
     assert renderer.forecast(REQUEST.with_field("precision", "bf16")).seconds is None
 
 
@@ -291,12 +293,7 @@ def test_a_partial_clip_is_not_measured(host, states, renderer):
 
 
 @pytest.mark.parametrize(
-    ("changes", "lower"),
-    [
-        ({}, {"split_guidance": True}),
-        ({"split_guidance": True}, {"frames": 1}),
-        ({"cfg_scale": 1.0, "frames": 9}, {"frames": 4}),
-    ],
+    ("changes", "lower"), [({}, {"frames": 1}), ({"frames": 9}, {"frames": 4}), ({"frames": 1}, {})]
 )
 def test_out_of_memory_says_what_to_lower_and_the_next_run_works(host, states, monkeypatch, changes, lower):
     put(host, states)

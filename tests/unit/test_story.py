@@ -36,6 +36,7 @@ class TinyModel:
     prediction = Prediction.EPS
     noise_schedule = NoiseSchedule.linear_sd()
     distillation = None
+    splits_guidance = False
 
     def __init__(self, *, chunk: int = 2, broken_from: int | None = None) -> None:
         self.chunk = chunk
@@ -52,6 +53,9 @@ class TinyModel:
 
     def latent_shape(self, request):
         return 4, request.frames, request.height // 8, request.width // 8
+
+    def within_memory(self, work, run):
+        return work()
 
     def decode_chunk(self, request):
         return self.chunk

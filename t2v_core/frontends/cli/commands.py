@@ -15,6 +15,8 @@ from t2v_core.hosts.standalone import StandaloneHost
 from t2v_core.request import FIELDS
 
 if TYPE_CHECKING:
+    from t2v_core.rendering.renderer import Renderer
+    from t2v_core.request import GenerationRequest
     from t2v_core.run import Run
 
 STOPPED = 130
@@ -38,8 +40,10 @@ def generate(options: argparse.Namespace) -> int:
         run = Run(progress)
         if options.source:
             _say_if_weights_differ(options.source, requests[0].model, host=host, run=run)
+        renderer = LocalRenderer(host)
+        _say_what_it_takes(requests, renderer, run)
         with stopping_by_signal(run):
-            service.generate(requests, renderer=LocalRenderer(host), host=host, run=run, folder=options.output)
+            service.generate(requests, renderer=renderer, host=host, run=run, folder=options.output)
     return STOPPED if run.stop else 0
 
 
@@ -119,6 +123,25 @@ def info(options: argparse.Namespace) -> int:
     else:
         print(text)
     return 0
+
+
+def _say_what_it_takes(requests: Sequence[GenerationRequest], renderer: Renderer, run: Run) -> None:
+    """Time and memory, each line once; what is wrong with a request is said when it is made."""
+    from t2v_core.errors import Txt2VideoError
+    from t2v_core.frontends.words import forecast
+    from t2v_core.run import Notice
+    from t2v_core.service import CHOICES
+
+    said: set[str] = set()
+    for request in requests:
+        try:
+            request.check(CHOICES)
+            line = forecast(renderer.forecast(request))
+        except Txt2VideoError:
+            return
+        if line not in said:
+            run.report(Notice(line))
+        said.add(line)
 
 
 def _say_if_weights_differ(source: Path, model: str, *, host: StandaloneHost, run: Run) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 from t2v_core import __version__
 from t2v_core.errors import OutOfMemoryError, RequestError, Txt2VideoError
 from t2v_core.frontends.tab.shelf import Clip
-from t2v_core.frontends.words import duration, size
+from t2v_core.frontends.words import forecast as in_words
 from t2v_core.infotext import parse_infotext
 from t2v_core.rendering.forecast import Forecast
 from t2v_core.request import FIELDS
@@ -75,13 +75,7 @@ def recipe(infotext: str) -> str:
 
 def forecast(told: Forecast) -> str:
     """What a request will take, in one line."""
-    where = f"{told.precision} on {told.device}"
-    if told.seconds is None or told.peak is None:
-        text = f"Weights: {size(told.weights)} ({where}). Time and memory are known after a first clip."
-    else:
-        text = f"About {duration(told.seconds)} and {size(told.peak)} of memory at the peak ({where})"
-        text += "".join(f", {measure}" for measure in told.measures)
-    return f"<p>{html.escape(text)}</p>"
+    return f"<p>{html.escape(in_words(told))}</p>"
 
 
 def box(content: str, *, fields: Sequence[str] = (), findings: Sequence[str] = ()) -> str:
