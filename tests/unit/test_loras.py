@@ -357,7 +357,7 @@ def test_mcm_samples_as_lcm_does_with_its_own_scaling():
 
 
 def test_a_lora_reaches_weights_that_are_streamed_block_by_block(host, renderer, monkeypatch):
-    """What was fetched ahead before the change, as a GPU does with the first block, isn't used after it."""
+    """What was fetched ahead before the change, as a GPU does with the next block, isn't used after it."""
     put_style(host)
     folder = find_model("mine", host.models_folders)
     monkeypatch.setattr(Residence, "_streams", lambda self, name: True)
@@ -366,7 +366,7 @@ def test_a_lora_reaches_weights_that_are_streamed_block_by_block(host, renderer,
     streamed = residence.part(Part.UNET, lambda device: load_part(folder, Part.UNET, device=device))
     with torch.inference_mode():
         before = streamed(*inputs)
-        residence._stream._fetch(0, into=residence._stream._places[0])
+        residence._stream._fetch(1, into=residence._stream._places[1])  # the first convolution
         applied.wanted = (Dose(read_lora(find("style", host.models_folders).path, folder.config), 2.0),)
         with residence.changing(Part.UNET):
             applied.update(Part.UNET, streamed)
