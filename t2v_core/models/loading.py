@@ -1,18 +1,18 @@
 """Fills the networks from their files, tensor by tensor, so that no second copy of the weights ever exists.
 
-Each tensor is mapped into memory in windows of a few megabytes, copied (and converted) into its place, and unmapped.
-No mapping is kept: a file may be replaced or its drive unplugged while the model runs, and Windows lets it be deleted.
+Each tensor is read straight into its place, or in windows of a few megabytes where it's converted or goes to a GPU,
+while the system already fetches what follows. No file is kept open or mapped: it may be replaced or its drive unplugged
+while the model runs, and Windows lets it be deleted.
 """
 
 from __future__ import annotations
 
 import math
-import mmap
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeVar, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -33,6 +33,7 @@ Progress = Callable[[int, int], None]
 """Told the bytes done and the bytes in all."""
 
 _WINDOW = 16 * 2**20
+_AHEAD = 2 * _WINDOW
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -277,17 +278,20 @@ def new_staging() -> Tensor:
 
 def _copy_bytes(file: BinaryIO, ref: TensorRef, *, start: int, out: Tensor) -> None:
     """Fill `out`, a packed CPU tensor of the file's dtype, from the tensor's element `start` on."""
-    size = ITEM_SIZES[ref.dtype]
-    first, length = ref.offset + start * size, out.numel() * size
-    page_start = first - first % mmap.ALLOCATIONGRANULARITY
-    try:
-        mapped = mmap.mmap(file.fileno(), first - page_start + length, access=mmap.ACCESS_READ, offset=page_start)
-    except ValueError:  # beyond the file's end
-        raise FileError(ref.file, "has become shorter while it was read.", remedy=DOWNLOAD_AGAIN) from None
-    with mapped:
-        view = np.frombuffer(mapped, dtype=np.uint8, count=length, offset=first - page_start)
-        out.view(torch.uint8).numpy()[:] = view
-        del view  # or the mapping couldn't be closed
+    first, room = ref.offset + start * ITEM_SIZES[ref.dtype], memoryview(cast(Any, out.view(torch.uint8).numpy()))
+    _read_ahead(file, first + len(room))
+    file.seek(first)
+    while room:
+        count = file.readinto(room)  # type: ignore[attr-defined]
+        if not count:
+            raise FileError(ref.file, "has become shorter while it was read.", remedy=DOWNLOAD_AGAIN)
+        room = room[count:]
+
+
+def _read_ahead(file: BinaryIO, start: int) -> None:
+    """Let the system fetch what comes next while this window is converted; it takes no memory of ours."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(file.fileno(), start, _AHEAD, os.POSIX_FADV_WILLNEED)
 
 
 def _torch_dtype(name: str) -> torch.dtype:

@@ -1,6 +1,6 @@
 """A network's forward recorded as a CUDA graph and replayed, which spares the processor thousands of launches a step.
 
-Not measured on a GPU yet; see "Compiled and recorded" in docs/performance.md.
+Not measured on a GPU yet; see docs/devices.md.
 """
 
 from __future__ import annotations
