@@ -15,10 +15,12 @@ from t2v_core.models.hashing import model_hash
 from t2v_core.models.layouts import ModelFolder
 from t2v_core.models.loading import load_part
 from t2v_core.models.lora.applied import AppliedLoras
+from t2v_core.models.modelscope.attention import RememberedText
 from t2v_core.models.modelscope.checkpoint import Part
+from t2v_core.models.modelscope.layers import pack, unpack
 from t2v_core.models.modelscope.shortcuts import NO_SHORTCUTS, Shortcuts, shortened
 from t2v_core.models.modelscope.tokenizer import tokenize
-from t2v_core.rendering.devices import free_memory, to_device
+from t2v_core.rendering.devices import empty_cache, free_memory, to_device, traits_of
 from t2v_core.rendering.distilled import Distillation
 from t2v_core.rendering.footprint import ClipShape, footprint_of
 from t2v_core.rendering.interruptible import Stopped, interruptible
@@ -201,9 +203,13 @@ class LocalModel:
         embedding = self._loras.guidance_embedding(self._embedded_guidance)
         unet.guidance = None if embedding is None else embedding.to(self._plan.device)  # type: ignore[assignment]
 
+        remembered: dict[int, tuple[Tensor, RememberedText]] = {}
+
         def predict(latents: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
+            # With the text itself, so that no other tensor takes its place and with it its number.
+            _, known = remembered.setdefault(id(text), (text, RememberedText(text.to(dtype))))
             with sliced(unet) if self._ladder.rung.slices else contextlib.nullcontext():
-                return unet(latents.to(dtype), timesteps, text.to(dtype)).float()
+                return unet(latents.to(dtype), timesteps, known).float()
 
         with interruptible(unet, stopped), shortened(unet, shortcuts):
             yield predict
@@ -254,10 +260,16 @@ class LocalModel:
             return part
 
         def ready() -> nn.Module:
+            is_new = name not in self._residence
             part = self._residence.part(name, load)
             if self._loras.differ(name, part):
                 with self._residence.changing(name):
+                    unpack(part)
                     self._loras.update(name, part, progress=_loading(run, stoppable=stoppable, unit="layer"))
+            if traits_of(self._plan.device).is_cpu and not self._formats[name].is_widened:
+                pack(part)
+            if is_new:  # what loading and packing leave behind
+                empty_cache(self._plan.device)
             return part
 
         return self.within_memory(ready, run)

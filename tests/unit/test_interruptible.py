@@ -200,7 +200,7 @@ def test_a_stop_takes_effect_at_the_very_next_block_of_every_stage(model, monkey
         assert watched.looks[stage] == look
         assert watched.looks[Stage.DECODING] == 0
 
-    watched = Watched(monkeypatch, stage=Stage.SAMPLING, look=2 * step + 4)
+    watched = Watched(monkeypatch, stage=Stage.SAMPLING, look=whole.looks[Stage.SAMPLING] - 4)
     video = tell(REQUEST, model, watched.run)
     assert (video.steps_done, len(video.frames), video.partial) == (2, 4, True)
     assert watched.looks[Stage.SAMPLING] == 2 * step + 4
