@@ -85,7 +85,7 @@ def _of_parts(model: ModelFolder, *, thorough: bool) -> Iterator[Finding]:
                 read_weights(path)
             if thorough:
                 for file in files_of(path):
-                    _check_sums(file)
+                    check_sums(file)
         except FileError as error:
             yield _error(error)
         except WeightsError as error:
@@ -115,7 +115,8 @@ def _contents(targets: tuple[Target, ...]) -> str:
     return f", {len(tensors):,} tensors, {dtypes}, {count_bytes(targets) / 1e9:.2f} GB"
 
 
-def _check_sums(path: Path) -> None:
+def check_sums(path: Path) -> None:
+    """Raise `FileError` where a record of a torch file isn't what its sum says; other files have none."""
     with opened(path) as file, damage_named(path, "its contents"):
         if not zipfile.is_zipfile(file):
             return

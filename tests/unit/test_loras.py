@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from lora_files import random_pair, write_kohya
 from model_layouts import TINY, random_states, write_original
 from safetensors.torch import save_file
 
-from t2v_core.errors import RequestError, WeightsError
+from t2v_core.errors import ModelNotFoundError, RequestError, WeightsError
+from t2v_core.frontends.cli import main
 from t2v_core.infotext import format_infotext, parse_infotext
 from t2v_core.models.catalogue import find_model
 from t2v_core.models.loading import load_part
@@ -279,6 +281,35 @@ def test_chosen_guidance_is_obeyed_with_mcm_and_embedded_with_turbo(host, render
     # Without the LoRA nothing of it is left.
     fresh = render(LocalRenderer(host), steps=2)
     assert np.array_equal(render(renderer, steps=2).frames, fresh.frames)
+
+
+def test_the_command_line_lists_loras_and_its_doctor_looks_at_them(host, renderer, capsys):
+    put_mcm(host)
+    put_turbo(host, "turbo")
+    put_style(host)
+    save_file({"lora_unet_mid_block_x.lora_up.weight": torch.zeros(2, 2)}, lora_folder(host) / "bad.safetensors")
+    models = ["--models-folder", str(host.models_folders[0].parent)]
+    assert main(["loras", "--json", *models]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in rows] == ["bad", "mcm", "style", "turbo"]
+
+    assert main(["doctor", "--json", "--thorough", *models]) == WeightsError.exit_code
+    said = {report["name"]: report["findings"] for report in json.loads(capsys.readouterr().out)}
+    assert re.search(r"MCM, \d+ layers of the UNet, rank 4", said["mcm"][0]["what"])
+    assert "T2V-Turbo" in said["turbo"][0]["what"]
+    assert "15 layers of the UNet" in said["style"][0]["what"]
+    assert said["bad"][0]["severity"] == "error"
+    assert said["bad"][0]["remedy"]
+    assert {"mine", "demo"} <= said.keys()
+
+    assert main(["doctor", "style", *models]) == 0
+    assert "style.safetensors is whole" in capsys.readouterr().out
+    assert main(["doctor", "nothing", *models]) == ModelNotFoundError.exit_code
+
+
+def test_where_there_are_no_loras_the_listing_says_where_they_go(tmp_path, capsys):
+    assert main(["loras", "--models-folder", str(tmp_path)]) == 0
+    assert str(tmp_path / "lora") in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from t2v_core.errors import Cancelled, WeightsError
+from t2v_core.errors import Cancelled, ModelNotFoundError, RequestError, WeightsError
 from t2v_core.hosts.standalone import StandaloneHost
 from t2v_core.request import FIELDS
 
@@ -66,6 +66,19 @@ def models(options: argparse.Namespace) -> int:
     return 0
 
 
+def loras(options: argparse.Namespace) -> int:
+    """List the LoRAs that are there by the names that `--lora` takes."""
+    from t2v_core.models.lora.find import find_all, folders
+
+    models_folders = StandaloneHost(options.models_folder).models_folders
+    rows = [{"name": lora.name, "file": str(lora.path)} for lora in find_all(models_folders)]
+    if rows or options.json:
+        _print_rows(rows, json=options.json)
+    else:
+        print(f"There is none here. LoRAs go into {folders(models_folders)[0]}.", file=sys.stderr)
+    return 0
+
+
 def download(options: argparse.Namespace) -> int:
     """Download a model into the first models folder, or list what can be downloaded."""
     from t2v_core.frontends.cli.progress import ConsoleProgress, stopping_by_signal
@@ -93,13 +106,24 @@ def download(options: argparse.Namespace) -> int:
 
 
 def doctor(options: argparse.Namespace) -> int:
-    """Say for each file of a model, or of all models, whether it's what it should be, and if not what to do."""
+    """Say for each file of a model or LoRA, or of all, whether it's what it should be, and if not what to do."""
     from t2v_core.models.catalogue import find_all, find_model
     from t2v_core.models.doctor import examine
+    from t2v_core.models.lora.doctor import examine_lora
+    from t2v_core.models.lora.find import find as find_lora
+    from t2v_core.models.lora.find import find_all as find_loras
 
     folders = StandaloneHost(options.models_folder).models_folders
-    found = [find_model(options.folder, folders)] if options.folder else find_all(folders)
-    reports = [examine(model, thorough=options.thorough) for model in found]
+    found = find_all(folders)
+    try:
+        chosen, loras = ([find_model(options.folder, folders)], ()) if options.folder else (found, find_loras(folders))
+    except ModelNotFoundError as error:
+        try:
+            chosen, loras = [], (find_lora(options.folder, folders),)
+        except RequestError:
+            raise error from None
+    reports = [examine(model, thorough=options.thorough) for model in chosen]
+    reports += [examine_lora(lora, found, thorough=options.thorough) for lora in loras]
     if options.json:
         _print_json([dataclasses.asdict(report) for report in reports])
     else:

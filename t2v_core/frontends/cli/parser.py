@@ -37,13 +37,16 @@ def build_parser() -> argparse.ArgumentParser:
     _add_generate(add("generate", commands.generate, "Make videos from prompts."))
 
     _add_json(add("models", commands.models, "List the models that are there."))
+    _add_json(add("loras", commands.loras, "List the LoRAs that are there."))
 
     download = add("download", commands.download, "Download a model; without a name, list what can be downloaded.")
     download.add_argument("name", nargs="?", metavar="NAME", help="a name from that list")
     _add_json(download)
 
-    doctor = add("doctor", commands.doctor, "Examine a model's files and say what to do about what is wrong.")
-    doctor.add_argument("folder", nargs="?", metavar="FOLDER", help="a model's folder or name; default: all models")
+    doctor = add(
+        "doctor", commands.doctor, "Examine the files of models and LoRAs, and say what to do about what is wrong."
+    )
+    doctor.add_argument("folder", nargs="?", metavar="FOLDER", help="a folder or name of a model or LoRA; default: all")
     doctor.add_argument("--thorough", action="store_true", help="read every file to its end and check its sums")
     _add_json(doctor)
 

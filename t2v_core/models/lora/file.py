@@ -73,7 +73,7 @@ class Lora:
     @property
     def rank(self) -> int:
         """The largest rank."""
-        return max(min(bare(piece.down.shape)[0], piece.place.shape[0]) for piece in self.pieces)
+        return max((_rank(piece.place, piece.up, piece.down) or 0 for piece in self.pieces), default=0)
 
 
 def read_lora(path: Path, config: ModelConfig) -> Lora:
