@@ -213,6 +213,27 @@ class GenerationRequest:
         chosen=True,
         group="Machine",
     )
+    attention: str = spec(
+        "auto",
+        "Attention",
+        "fused: torch's own kernel. plain: products and a softmax in float32, in slices, for devices whose kernel is "
+        "missing or wrong. auto knows which those are.",
+        infotext="Attention",
+        chosen=True,
+        group="Machine",
+    )
+    compile: bool = spec(
+        False,
+        "Compile",
+        "Compiles the network for this GPU: a first run takes minutes longer, later ones of the same size are faster.",
+        group="Machine",
+    )
+    cuda_graph: bool = spec(
+        False,
+        "CUDA graph",
+        "Records a step and replays it: faster where the GPU waits for the processor, at more memory.",
+        group="Machine",
+    )
     split_guidance: bool = spec(
         False,
         "Split guidance",

@@ -20,7 +20,7 @@ from t2v_core.media.naming import Placement
 from t2v_core.media.output import check_output_folder, estimated_bytes, save, save_frames, save_text
 from t2v_core.models.catalogue import DEMO, DEMO_KNOWS
 from t2v_core.rendering.measures import MEMORY
-from t2v_core.rendering.plan import PRECISIONS, VAE_PRECISIONS
+from t2v_core.rendering.plan import ATTENTIONS, PRECISIONS, VAE_PRECISIONS
 from t2v_core.rendering.renderer import Renderer
 from t2v_core.request import LARGEST_SEED, RANDOM_SEED, GenerationRequest
 from t2v_core.run import ClipSaved, ClipStarted, Notice, Run, Stage
@@ -35,6 +35,7 @@ CHOICES: Choices = {
     "preset": PRESETS,
     "precision": PRECISIONS,
     "vae_precision": VAE_PRECISIONS,
+    "attention": ATTENTIONS,
     "memory": MEMORY,
     "speed": tuple(SPEEDS),
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -21,7 +21,8 @@ logger = logging.getLogger(__name__)
 WARM_UP = 2
 """Calls that run as usual before one is recorded: libraries choose their kernels in these. Their results count."""
 
-Network = Callable[[Tensor, Tensor, Tensor], Tensor]
+Network = Callable[[Tensor, Tensor, Any], Tensor]
+"""Latents, timesteps and a text in any form to a prediction."""
 
 
 class Recorded(Protocol):
@@ -40,7 +41,6 @@ Recorder = Callable[[Callable[[], Tensor]], tuple[Recorded, Tensor]]
 class _Recording:
     latents: Tensor
     timesteps: Tensor
-    text: Tensor  # held, so that no other tensor takes its place
     graph: Recorded
     output: Tensor
 
@@ -58,12 +58,15 @@ class Graphed:
         self._report = report
         self._record = record or record_on_cuda
         self._calls: dict[tuple[object, ...], int] = {}
+        self._texts: dict[int, Any] = {}
         self._recordings: dict[tuple[object, ...], _Recording] = {}
         self.has_failed = False
+        self.is_recording = False
 
-    def __call__(self, latents: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
+    def __call__(self, latents: Tensor, timesteps: Tensor, text: Any) -> Tensor:
         """The network's output, a tensor of its own."""
-        key = (latents.shape, latents.dtype, timesteps.shape, text.data_ptr(), text.shape)
+        self._texts[id(text)] = text  # held, so that no other text gets its number
+        key = (latents.shape, latents.dtype, timesteps.shape, id(text))
         self._calls[key] = self._calls.get(key, 0) + 1
         if self.has_failed or self._calls[key] <= WARM_UP:
             return self._network(latents, timesteps, text)
@@ -75,8 +78,9 @@ class Graphed:
         recording.graph.replay()
         return recording.output.clone()
 
-    def _recorded(self, key: tuple[object, ...], latents: Tensor, timesteps: Tensor, text: Tensor) -> _Recording | None:
+    def _recorded(self, key: tuple[object, ...], latents: Tensor, timesteps: Tensor, text: Any) -> _Recording | None:
         places = latents.clone(), timesteps.clone()
+        self.is_recording = True
         try:
             graph, output = self._record(lambda: self._network(*places, text))
         except Exception as error:
@@ -86,7 +90,9 @@ class Graphed:
             self._report(f"The network couldn't be recorded as a CUDA graph, and runs as it is: {error}"[:300])
             self.has_failed = True
             return None
-        self._recordings[key] = _Recording(*places, text, graph, output)
+        finally:
+            self.is_recording = False
+        self._recordings[key] = _Recording(*places, graph, output)
         return self._recordings[key]
 
 

@@ -23,19 +23,32 @@ class Stopped(Exception):  # noqa: N818 - stopping on request is no error
 
 
 @contextlib.contextmanager
-def interruptible(network: nn.Module, stopped: Callable[[], bool]) -> Iterator[None]:
-    """Within the block, each large layer first asks `stopped`, and raises `Stopped` if that is so."""
+def interruptible(
+    network: nn.Module, stopped: Callable[[], bool], *, whole: tuple[type[nn.Module], ...] = ()
+) -> Iterator[None]:
+    """Within the block, each large layer first asks `stopped`, and raises `Stopped` if that is so.
+
+    Blocks of the kinds `whole` are asked for as one: compiled code knows nothing of the layers in it.
+    """
 
     def look(layer: nn.Module, inputs: Any) -> None:
         if stopped():
             raise Stopped
 
-    handles = [layer.register_forward_pre_hook(look) for layer in network.modules() if _takes_long(layer)]
+    layers = [layer for layer in _seen(network, whole) if isinstance(layer, whole) or _takes_long(layer)]
+    handles = [layer.register_forward_pre_hook(look) for layer in layers]
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _seen(network: nn.Module, whole: tuple[type[nn.Module], ...]) -> Iterator[nn.Module]:
+    yield network
+    if not isinstance(network, whole):
+        for child in network.children():
+            yield from _seen(child, whole)
 
 
 def _takes_long(layer: nn.Module) -> bool:

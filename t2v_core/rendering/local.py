@@ -31,12 +31,13 @@ from t2v_core.rendering.devices import (
 from t2v_core.rendering.distilled import guidance_of
 from t2v_core.rendering.footprint import ClipShape, footprint_of
 from t2v_core.rendering.forecast import Forecast, Watch, Work, foretell, read, remember
+from t2v_core.rendering.launching import Launching
 from t2v_core.rendering.local_model import LocalModel
 from t2v_core.rendering.loras import loras_of, with_loras_named
 from t2v_core.rendering.memory_plan import MemoryPlan, plan_memory
 from t2v_core.rendering.number_formats import number_format
 from t2v_core.rendering.plain_attention import attention_by
-from t2v_core.rendering.plan import Plan, Rest, resolve_precision
+from t2v_core.rendering.plan import AUTO, FUSED, Plan, Rest, resolve_precision
 from t2v_core.rendering.prompt_cache import PromptCache
 from t2v_core.rendering.story import levels_of, tell
 from t2v_core.request import GenerationRequest, problem
@@ -160,11 +161,12 @@ class LocalRenderer:
         device = self._host.device()
         watch = Watch()
         try:
-            with run.heard_by(watch), no_gradients(device), attention_by(fused=traits_of(device).fused_attention):
+            with run.heard_by(watch), no_gradients(device), attention_by(fused=_is_fused(request, device)):
                 folder = self._find(request.model)
                 model = self._model_for(folder, request, run=run)
                 loras = loras_of(request, folder, self._find_lora)
                 model.wear(loras, cfg_scale=request.cfg_scale or 1.0)
+                model.launching = Launching(request.compile, request.cuda_graph)
                 model.prepare(request, self._shape(request, folder))
                 video = tell(request, model, run)
         except (MemoryError, RuntimeError) as error:
@@ -176,7 +178,9 @@ class LocalRenderer:
             raise _for_people(error, request, device=device) from error
         if not video.partial:
             remember(self._measurements, watch.measurement(self._work(request, folder)))
-        return dataclasses.replace(video, notes={**video.notes, **loras.notes(), **model.memory_notes()})
+        return dataclasses.replace(
+            video, notes={**video.notes, **loras.notes(), **model.memory_notes(), **model.launch_notes()}
+        )
 
     def _plan(self, request: GenerationRequest) -> Plan:
         return Plan(device=self._host.device(), precision=request.precision, vae_precision=request.vae_precision)
@@ -187,6 +191,10 @@ class LocalRenderer:
             self._model = None  # gives the memory back before the next one takes its own
             self._model = LocalModel(folder, plan, run, prompts=self._prompts)
         return self._model
+
+
+def _is_fused(request: GenerationRequest, device: str) -> bool:
+    return request.attention == FUSED or (request.attention == AUTO and traits_of(device).fused_attention)
 
 
 def _pixels(request: GenerationRequest) -> int:

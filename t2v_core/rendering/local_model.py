@@ -25,6 +25,7 @@ from t2v_core.rendering.distilled import Distillation
 from t2v_core.rendering.footprint import ClipShape, footprint_of
 from t2v_core.rendering.interruptible import Stopped, interruptible
 from t2v_core.rendering.ladder import Ladder
+from t2v_core.rendering.launching import Launching, launched
 from t2v_core.rendering.loras import Loras
 from t2v_core.rendering.measures import RUNGS, Measures, rungs_for, words
 from t2v_core.rendering.memory_plan import MemoryPlan, plan_memory
@@ -62,6 +63,9 @@ class LocalModel:
         self.distillation: Distillation | None = None
         self._loras = AppliedLoras(folder)
         self._embedded_guidance = 1.0
+        self.launching = Launching()
+        """How the UNet is to be run from the next clip on."""
+        self._compiled = False
 
     def serves(self, folder: ModelFolder, plan: Plan) -> bool:
         """Whether this model is the one wanted."""
@@ -104,6 +108,10 @@ class LocalModel:
         measures = words(self._ladder.rung)
         why = ("after memory ran out",) if self._ladder.stepped else ()
         return {"Memory": "; ".join((*measures, *why))} if measures else {}
+
+    def launch_notes(self) -> dict[str, str]:
+        """How the last clip's network was run, where it wasn't as it is, for the infotext."""
+        return {"Compiled": "blocks"} if self._compiled else {}
 
     @property
     def splits_guidance(self) -> bool:
@@ -209,10 +217,27 @@ class LocalModel:
             # With the text itself, so that no other tensor takes its place and with it its number.
             _, known = remembered.setdefault(id(text), (text, RememberedText(text.to(dtype))))
             with sliced(unet) if self._ladder.rung.slices else contextlib.nullcontext():
-                return unet(latents.to(dtype), timesteps, known).float()
+                return call(latents.to(dtype), timesteps, known, replay=may_replay and self._launches_freely).float()
 
-        with interruptible(unet, stopped), shortened(unet, shortcuts):
-            yield predict
+        # What the shortcuts leave out differs from step to step.
+        may_replay = shortcuts == NO_SHORTCUTS
+        launch = launched(
+            unet,
+            self.launching,
+            device=self._plan.device,
+            stopped=stopped,
+            report=lambda text: run.report(Notice(text)),
+        )
+        with launch as call, shortened(unet, shortcuts):
+            try:
+                yield predict
+            finally:
+                self._compiled = call.compiles
+
+    @property
+    def _launches_freely(self) -> bool:
+        """Whether a step does the same on the same memory as the one before, as a recording of it would."""
+        return not self._ladder.rung.slices and not self._ladder.rung.blocks
 
     @contextlib.contextmanager
     def decoder(self, run: Run, *, stopped: Callable[[], bool]) -> Iterator[Callable[[Tensor], Tensor]]:

@@ -21,6 +21,10 @@ PRECISIONS = (AUTO, "fp32", "fp16", "bf16")
 VAE_PRECISIONS = (AUTO, "fp32", "fp16", "bf16")
 """The same for the autoencoder, for which "auto" is the network's own."""
 
+FUSED = "fused"
+ATTENTIONS = (AUTO, FUSED, "plain")
+"""How attention is computed: "auto" is torch's fused kernel where the device has one that can be trusted."""
+
 _BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
 # A forward pass needs room beside the weights; see "Memory" in docs/parity.md.
 _ROOM_BESIDE_WEIGHTS = 1.3

@@ -30,6 +30,7 @@ ASKED: dict[str, Any] = {
     "fps": 11,
     "precision": "fp32",
     "vae_precision": "fp16",
+    "attention": "plain",
     "split_guidance": True,
 }
 """A value for each field that a recipe holds, other than the one that the page opens with."""

@@ -77,6 +77,7 @@ def test_there_is_a_flag_for_every_field_and_it_reaches_the_request(renderers):
         "preset": "fast",
         "precision": "bf16",
         "vae_precision": "fp32",
+        "attention": "plain",
         "memory": "slices",
         "speed": "Draft",
     }

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import numpy as np
 import pytest
 import torch
 from model_layouts import TINY, random_states
 from torch import nn
 
 from t2v_core.models import cpu_kernels
+from t2v_core.models.catalogue import DEMO
 from t2v_core.models.modelscope.attention import FeedForward
 from t2v_core.models.modelscope.blocks import ResidualBlock
 from t2v_core.models.modelscope.checkpoint import Part
 from t2v_core.models.modelscope.unet import UNet3D
 from t2v_core.rendering import compiled as compiled_module
+from t2v_core.rendering import graphed as graphed_module
+from t2v_core.rendering import launching
+from t2v_core.rendering import plain_attention as plain_module
 from t2v_core.rendering.compiled import COMPILED, compiled, why_not
-from t2v_core.rendering.devices import Traits
+from t2v_core.rendering.devices import Traits, traits_of
 from t2v_core.rendering.graphed import WARM_UP, Graphed
+from t2v_core.rendering.local import LocalRenderer
 from t2v_core.rendering.upcast import widen_on_use
+from t2v_core.request import GenerationRequest
+from t2v_core.run import Notice, Run
 
 
 @pytest.fixture
@@ -31,10 +41,14 @@ def said():
     return []
 
 
+def compiling(device):
+    return traits_of(device) if device == "cpu" else Traits(device, device.upper(), compiles=True)
+
+
 @pytest.fixture(autouse=True)
 def _a_device_with_a_compiler(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(compiled_module, "traits_of", lambda device: Traits(device, device.upper(), compiles=True))
+    monkeypatch.setattr(compiled_module, "traits_of", compiling)
     compiled_module._code_of.cache_clear()
     yield
     compiled_module._code_of.cache_clear()
@@ -220,3 +234,50 @@ def test_torch_really_compiles_the_blocks(said, monkeypatch):
             with compiled(network, device="cpu", wanted=True, report=said.append) as fallback:
                 assert torch.allclose(block(given[0].clone(), *given[1:]), expected, atol=1e-5)
             assert not fallback.has_failed, said
+
+
+REQUEST = GenerationRequest(
+    prompt="a red ball", model=DEMO, seed=3, steps=4, frames=2, width=64, height=64, precision="fp32"
+)
+
+
+def render(host, said, **changes):
+    def listen(event):
+        if isinstance(event, Notice):
+            said.append(event.message)
+
+    renderer = LocalRenderer(host)
+    return renderer.render(renderer.resolve(dataclasses.replace(REQUEST, **changes)), Run(listen))
+
+
+def test_what_was_asked_and_does_not_work_here_is_said_and_not_in_the_recipe(host, said):
+    ordinary = render(host, said)
+    assert not said
+    video = render(host, said, compile=True, cuda_graph=True)
+    assert len(said) == 2
+    assert "Compiled" not in video.notes
+    assert np.array_equal(video.frames, ordinary.frames)
+
+
+def test_a_video_is_made_with_compiled_blocks_and_a_recording(host, said, monkeypatch):
+    ordinary, calls, recorder = render(host, said), [], Recorder()
+    monkeypatch.setattr(torch, "compile", eager_compiler(calls))
+    monkeypatch.setattr(compiled_module, "why_not", lambda *args, **kwargs: "")
+    monkeypatch.setattr(launching, "traits_of", lambda device: Traits("cpu", "CPU", graphs=True))
+    monkeypatch.setattr(graphed_module, "record_on_cuda", recorder)
+    video = render(host, said, compile=True, cuda_graph=True)
+    assert np.array_equal(video.frames, ordinary.frames)
+    assert video.notes["Compiled"] == "blocks"
+    assert (recorder.recorded, recorder.replayed) == (1, 2)
+    assert calls
+    assert not said
+
+
+def test_attention_is_computed_as_asked(host, said, monkeypatch):
+    ordinary, made = render(host, said), []
+    plain = plain_module.plain_attention
+    monkeypatch.setattr(plain_module, "plain_attention", lambda *a, **k: made.append(1) or plain(*a, **k))
+    video = render(host, said, attention="plain")
+    assert made
+    assert np.abs(video.frames.astype(int) - ordinary.frames).max() <= 1
+    assert video.request.attention == "plain"

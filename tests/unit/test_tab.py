@@ -228,6 +228,7 @@ CHANGED = {
     "fps": 12.5,
     "precision": "bf16",
     "vae_precision": "fp32",
+    "attention": "plain",
     "split_guidance": True,
 }
 
