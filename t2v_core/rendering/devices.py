@@ -6,6 +6,7 @@ CUDA stands for ROCm too, whose torch answers to the same name. DirectML calls i
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import importlib
 import platform
@@ -148,7 +149,11 @@ def memory_in_use(device: str) -> Callable[[], int]:
 
 
 def empty_cache(device: str) -> None:
-    """Give back what torch keeps of the device's memory for later; nothing where it keeps none."""
+    """Give back what torch, or on a CPU the heap, keeps of the device's memory for later."""
+    if kind_of(device) == "cpu":
+        with contextlib.suppress(OSError, AttributeError):  # a C library of another kind than GNU's
+            ctypes.CDLL(None).malloc_trim(0)
+        return
     give_back = getattr(getattr(torch, kind_of(device), None), "empty_cache", None)
     if give_back is not None:
         give_back()

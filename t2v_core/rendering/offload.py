@@ -85,7 +85,7 @@ class BlockStream:
 
     def __init__(self, network: nn.Module, *, device: str, pinned: bool) -> None:
         self._streams = _Streams.of(torch.device(device))
-        self._blocks = [_packed(module, pinned=pinned) for module in _blocks_of(network)]
+        self._blocks = [_packed(module, pinned=pinned) for module in blocks_of(network)]
         largest = max(block.waiting.numel() for block in self._blocks)
         self._places = [_Place(torch.empty(largest, dtype=torch.uint8, device=device)) for _ in range(2)]
         for place in self._places:  # what lay there before may still be in use
@@ -157,14 +157,14 @@ class BlockStream:
 
 def streamed_bytes(network: nn.Module) -> int:
     """What a network takes on the device while it is streamed: two of its largest blocks; it may be on meta."""
-    return 2 * max(_layout(list(module.parameters()))[1] for module in _blocks_of(network))
+    return 2 * max(_layout(list(module.parameters()))[1] for module in blocks_of(network))
 
 
-def _blocks_of(network: nn.Module) -> Iterator[nn.Module]:
+def blocks_of(network: nn.Module) -> Iterator[nn.Module]:
     """The modules that the network calls, in the order in which they were made; lists are looked into."""
     for module in network.children():
         if isinstance(module, nn.ModuleList):
-            yield from _blocks_of(module)
+            yield from blocks_of(module)
         elif any(True for _ in module.parameters()):
             yield module
 
