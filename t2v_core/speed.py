@@ -32,8 +32,8 @@ EXACT = "Exact"
 
 SPEEDS: dict[str, Speed] = {
     EXACT: Speed(),
-    "Balanced": Speed(reuse_features=2, guidance_until=0.75),
-    "Draft": Speed(reuse_features=3, guidance_until=0.5),
+    "Balanced": Speed(reuse_features=2),
+    "Draft": Speed(reuse_features=4, guidance_until=0.75),
 }
 """Every speed by the name that people choose."""
 
@@ -42,3 +42,14 @@ SHORTCUTS = tuple(field.name for field in dataclasses.fields(Speed))
 
 FEWEST_STEPS_TO_REUSE = 10
 """In runs of fewer steps these lie too far apart for one to do with what an earlier one found."""
+
+_OUTER_SHARE = 0.22
+"""What of a pass is left where the deep features are reused."""
+
+
+def passes(steps: int, *, is_guided: bool, reuse_features: int, guidance_until: float) -> int:
+    """The time of a run's steps as a number of whole passes of the network over one clip; guidance takes two a step."""
+    guided_steps = round(guidance_until * steps) if is_guided else 0
+    whole = -(-steps // reuse_features)
+    share = (whole + _OUTER_SHARE * (steps - whole)) / steps
+    return max(1, round((steps + guided_steps) * share))

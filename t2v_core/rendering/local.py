@@ -43,6 +43,7 @@ from t2v_core.rendering.story import levels_of, tell
 from t2v_core.request import GenerationRequest, problem
 from t2v_core.run import Run
 from t2v_core.sampling.schedule import NoiseSchedule
+from t2v_core.speed import passes
 from t2v_core.video import Video
 
 logger = logging.getLogger(__name__)
@@ -148,8 +149,13 @@ class LocalRenderer:
 
     def _work(self, request: GenerationRequest, folder: ModelFolder) -> Work:
         cells = _pixels(request) // folder.config.vae.downsampling**2 * (request.frames or 1)
-        guided = 2 if self._is_guided(request, folder) else 1
-        return Work(folder.name, self._host.device(), request.precision, cells, guided * (request.steps or 1))
+        needed = passes(
+            request.steps or 1,
+            is_guided=self._is_guided(request, folder),
+            reuse_features=request.reuse_features or 1,
+            guidance_until=1.0 if request.guidance_until is None else request.guidance_until,
+        )
+        return Work(folder.name, self._host.device(), request.precision, cells, needed)
 
     def _parameters(self, folder: ModelFolder) -> int:
         if self._examined is None or self._examined[0] != folder:

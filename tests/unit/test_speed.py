@@ -14,7 +14,7 @@ from t2v_core.models.modelscope.unet import UNet3D
 from t2v_core.rendering.local import LocalRenderer
 from t2v_core.request import FIELDS, GenerationRequest, ModelDefaults
 from t2v_core.run import Run
-from t2v_core.speed import EXACT, FEWEST_STEPS_TO_REUSE, SHORTCUTS, SPEEDS
+from t2v_core.speed import EXACT, FEWEST_STEPS_TO_REUSE, SHORTCUTS, SPEEDS, passes
 
 STEPS = 12
 ASKED = GenerationRequest(prompt="a red ball moving left on a black background", model="demo", seed=1, steps=STEPS)
@@ -57,6 +57,15 @@ def test_an_unknown_speed_is_answered_with_the_nearest():
     with pytest.raises(RequestError, match="'Draft'") as caught:
         filled(speed="Draught")
     assert caught.value.problems[0].field == "speed"
+
+
+@pytest.mark.parametrize(
+    ("is_guided", "reuse_features", "guidance_until", "expected"),
+    [(False, 1, 1.0, 20), (True, 1, 1.0, 40), (True, 1, 0.25, 25), (True, 2, 1.0, 24), (True, 40, 0.0, 5)],
+)
+def test_a_forecast_counts_only_what_a_run_still_does(is_guided, reuse_features, guidance_until, expected):
+    counted = passes(20, is_guided=is_guided, reuse_features=reuse_features, guidance_until=guidance_until)
+    assert counted == expected
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""Each shortcut's gain in time beside its error, against the exact run; `python -m benchmarks.shortcuts`."""
