@@ -68,7 +68,11 @@ class Pool:
             self._workers.pop(key).close()
         if key not in self._workers:
             self._workers[key] = self._fresh.pop() if self._fresh else Worker(self._bench, self._precision)
-            self._workers[key].ask("prepare", names=list(names))
+            try:
+                self._workers[key].ask("prepare", names=list(names))
+            except WorkerError:
+                self._workers.pop(key).close()
+                raise
         return self._workers[key]
 
     def close(self) -> None:

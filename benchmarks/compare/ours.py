@@ -34,6 +34,7 @@ class Ours:
         self._folder = folder / ORIGINAL
         self._config = config
         self._device, self._precision, self._compiled = device, precision, compiled
+        self._size: dict[str, Any] = {}
         self._renderer = LocalRenderer(StandaloneHost(models_folder=folder, device_name=device))
 
     def take(self, weights: Weights) -> None:
@@ -43,23 +44,27 @@ class Ours:
     def load(self) -> None:
         """Load all parts by making the smallest clip."""
         side = CELL * CELL
+        self._size = {}
         smallest = {"width": side, "height": side, "frames": 1, "steps": 1, "cfg_scale": 1.0}
         self._renderer.render(self._request(**smallest), Run())
 
     @torch.no_grad()
     def step(self, latents: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
         """One pass of the UNet; see `Contender.step`."""
+        batch, _, frames, height, width = latents.shape
+        model = self._ready(width=width * CELL, height=height * CELL, frames=frames, cfg_scale=float(batch))
         given = [value.to(self._device) for value in (latents, timesteps, text)]
-        with self._model.predictor(Run(), stopped=lambda: False) as predict:
+        with model.predictor(Run(), stopped=lambda: False) as predict:
             return predict(*given)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Frames of latents, in the program's chunks; see `Contender.decode`."""
-        latents = latents.to(self._device)
-        request = self._request(width=latents.shape[-1] * CELL, height=latents.shape[-2] * CELL, frames=len(latents))
-        chunks = latents.split(self._model.decode_chunk(request))
-        with self._model.decoder(Run(), stopped=lambda: False) as to_pictures:
+        frames, _, height, width = latents.shape
+        size = {"width": width * CELL, "height": height * CELL, "frames": frames}
+        model = self._ready(**size)
+        chunks = latents.to(self._device).split(model.decode_chunk(self._request(**size)))
+        with model.decoder(Run(), stopped=lambda: False) as to_pictures:
             return torch.cat([to_pictures(chunk) for chunk in chunks])
 
     def generate(self, clip: Clip) -> Stages:
@@ -76,6 +81,7 @@ class Ours:
             cfg_scale=clip.cfg_scale,
             seed=clip.seed,
         )
+        self._size = {}
         clock = _Clock(self._device)
         began = time.perf_counter()
         video = self._renderer.render(request, Run(clock))
@@ -87,10 +93,14 @@ class Ours:
             frames=np.divide(video.frames, 255, dtype=np.float32),
         )
 
-    @property
-    def _model(self) -> LocalModel:
+    def _ready(self, **fields: Any) -> LocalModel:
+        """The renderer's model, which has decided how a clip of this size saves memory; once for each size."""
         model = self._renderer._model
         assert model is not None, "load comes first"
+        if fields != self._size:
+            request = self._request(**fields)
+            model.prepare(request, self._renderer._shape(request, self._renderer._find(request.model)))
+            self._size = fields
         return model
 
     def _request(self, **fields: Any) -> GenerationRequest:

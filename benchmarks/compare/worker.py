@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ class Desk:
         self._config = ModelConfig.from_dict(config)
         self._device, self._precision = device, precision
         self._contenders: dict[str, Contender] = {}
+        self._takes: dict[str, int] = {}
 
     def describe(self) -> dict[str, Any]:
         """The machine as torch sees it."""
@@ -120,7 +122,11 @@ class Desk:
 
     def generate(self, *, name: str, size: list[int], steps: int, sampler: str, save: str = "") -> dict[str, Any]:
         """A whole clip."""
-        stages = self._contenders[name].generate(Clip(Size(*size), steps=steps, sampler=sampler))
+        # Each go has a prompt of its own, the same for everybody: a remembered prompt would spare ours the text tower.
+        self._takes[name] = self._takes.get(name, 0) + 1
+        clip = Clip(Size(*size), steps=steps, sampler=sampler)
+        clip = replace(clip, prompt=f"{clip.prompt}, take {self._takes[name]}")
+        stages = self._contenders[name].generate(clip)
         if save:
             np.save(save, stages.frames)
         return {"seconds": stages.seconds, "sampling": stages.sampling, "decoding": stages.decoding}
