@@ -31,11 +31,12 @@ from t2v_core.rendering.devices import (
 from t2v_core.rendering.distilled import guidance_of
 from t2v_core.rendering.footprint import ClipShape, footprint_of
 from t2v_core.rendering.forecast import Forecast, Watch, Work, foretell, read, remember
+from t2v_core.rendering.heap import keeping_memory
 from t2v_core.rendering.launching import Launching
 from t2v_core.rendering.local_model import LocalModel
 from t2v_core.rendering.loras import loras_of, with_loras_named
 from t2v_core.rendering.memory_plan import MemoryPlan, plan_memory
-from t2v_core.rendering.number_formats import number_format
+from t2v_core.rendering.number_formats import FP8, number_format
 from t2v_core.rendering.plain_attention import attention_by
 from t2v_core.rendering.plan import AUTO, FUSED, Plan, Rest, resolve_precision
 from t2v_core.rendering.prompt_cache import PromptCache
@@ -58,8 +59,8 @@ class LocalRenderer:
         self._measurements = user_cache_folder() / "measurements.json"
         self._prompts = PromptCache()
         self._model: LocalModel | None = None
-        self._base = memory_in_use("cpu")()
-        """What the process takes of main memory without a model."""
+        self._base = 0
+        """What the process took of main memory before it had a model."""
         self._examined: tuple[ModelFolder, int] | None = None
 
     def resolve(self, request: GenerationRequest) -> GenerationRequest:
@@ -77,6 +78,8 @@ class LocalRenderer:
         distillation = loras_of(request, folder, self._find_lora).distillation
         parameters = self._parameters(folder)
         precision = resolve_precision(request.precision, device=self._host.device(), parameters=parameters)
+        if precision == FP8 and request.lora:
+            raise problem("precision", "Weights in fp8 can't take a LoRA. Choose fp16 or bf16.")
         # A folder that has no name among the models stays named by its path, so that it's found again.
         name = request.model if folder.folder == _as_folder(request.model) else folder.name
         own = folder.config.defaults if distillation is None else distillation.over(folder.config.defaults)
@@ -88,7 +91,7 @@ class LocalRenderer:
     @contextlib.contextmanager
     def session(self) -> Iterator[None]:
         """See `Renderer.session`: the host's device is ours; afterwards the model goes where it rests."""
-        with self._host.borrow_device():
+        with self._host.borrow_device(), keeping_memory(wanted=traits_of(self._host.device()).is_cpu):
             try:
                 yield
             finally:
@@ -110,6 +113,8 @@ class LocalRenderer:
         loaded = self._model is not None and self._model.serves(folder, plan)
         told = foretell(self._work(resolved, folder), read(self._measurements), loaded=loaded)
         memory, free = self._memory_plan(resolved, folder, plan)
+        if self._model is None:
+            self._base = memory_in_use("cpu")()
         return Forecast(
             plan.device,
             plan.precision,
@@ -166,6 +171,8 @@ class LocalRenderer:
         """See `Renderer.render`."""
         device = self._host.device()
         watch = Watch()
+        if self._model is None:
+            self._base = memory_in_use("cpu")()
         try:
             with run.heard_by(watch), no_gradients(device), attention_by(fused=_is_fused(request, device)):
                 folder = self._find(request.model)
