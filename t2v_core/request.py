@@ -200,7 +200,8 @@ class GenerationRequest:
     precision: str = spec(
         "auto",
         "Precision",
-        "The network's number format. auto: fp16 or bf16 on a GPU, on a CPU fp32 or, where memory is short, bf16.",
+        "The network's number format. auto: fp16 or bf16 on a GPU, on a CPU fp32 or, where memory is short, bf16. fp8 "
+        "halves the weights once more, and changes the picture a little.",
         infotext="Precision",
         chosen=True,
         group="Machine",

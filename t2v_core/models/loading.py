@@ -32,6 +32,9 @@ from t2v_core.models.whole import DOWNLOAD_AGAIN, opened
 Progress = Callable[[int, int], None]
 """Told the bytes done and the bytes in all."""
 
+Narrowed = Callable[[str, Tensor], Tensor]
+"""A tensor of that name as it's to be kept."""
+
 _WINDOW = 16 * 2**20
 _AHEAD = 2 * _WINDOW
 
@@ -144,9 +147,14 @@ def load_part(
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
     progress: Progress = _ignore,
+    narrowed: Narrowed | None = None,
 ) -> nn.Module:
-    """One network of a model; arguments and errors are `load`'s."""
-    return _fill(build(part, model.config), plan(model, part), device=device, dtype=dtype, progress=progress)
+    """One network of a model; arguments and errors are `load`'s.
+
+    `narrowed` makes of each tensor, by its name, what is kept of it; it comes when the tensor is on its device.
+    """
+    network = build(part, model.config)
+    return _fill(network, plan(model, part), device=device, dtype=dtype, progress=progress, narrowed=narrowed)
 
 
 def plan(model: ModelFolder, part: Part) -> tuple[Target, ...]:
@@ -210,17 +218,23 @@ def _fill(
     device: torch.device | str,
     dtype: torch.dtype | None,
     progress: Progress,
+    narrowed: Narrowed | None = None,
 ) -> Network:
     # A tensor made in inference mode could later be neither changed nor compiled.
     with torch.inference_mode(mode=False):
-        state = _read(targets, device=device, dtype=dtype, progress=progress)
+        state = _read(targets, device=device, dtype=dtype, progress=progress, narrowed=narrowed)
         network.load_state_dict(state, strict=True, assign=True)
         # Last, for torch before 2.2 asks for the gradients of what it assigns.
         return network.requires_grad_(False).eval()
 
 
 def _read(
-    targets: tuple[Target, ...], *, device: torch.device | str, dtype: torch.dtype | None, progress: Progress
+    targets: tuple[Target, ...],
+    *,
+    device: torch.device | str,
+    dtype: torch.dtype | None,
+    progress: Progress,
+    narrowed: Narrowed | None,
 ) -> dict[str, Tensor]:
     state: dict[str, Tensor] = {}
     done, total, staging = 0, count_bytes(targets), new_staging()
@@ -234,7 +248,7 @@ def _read(
             start += source.numel
             done += source.nbytes
             progress(done, total)
-        state[target.name] = value
+        state[target.name] = value if narrowed is None else narrowed(target.name, value)
     return state
 
 

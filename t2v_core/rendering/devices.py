@@ -51,7 +51,7 @@ class Traits:
     kind: str
     label: str
     computes: tuple[str, ...] = ("fp32",)
-    stores: tuple[str, ...] = ("fp32", "fp16", "bf16")
+    stores: tuple[str, ...] = ("fp32", "fp16", "bf16", "fp8")
     fused_attention: bool = True
     inference_mode: bool = True
     float64: bool = True
@@ -63,7 +63,7 @@ class Traits:
     @property
     def best_half(self) -> str:
         """The format of 16 bits for weights: one that it computes in, else one that is widened layer by layer."""
-        return next(name for name in (*self.computes, *self.stores) if name != "fp32")
+        return next(name for name in (*self.computes, *self.stores) if name in ("fp16", "bf16"))
 
     @property
     def is_cpu(self) -> bool:
@@ -80,7 +80,14 @@ def traits_of(device: str) -> Traits:
     fused = traits.fused_attention and _works(lambda: _fused_attention(device))
     inference = traits.inference_mode and _works(lambda: _in_inference_mode(device))
     float64 = traits.float64 and _works(lambda: _few(device).to(torch.float64) + 1)
-    changes = {"computes": computes, "fused_attention": fused, "inference_mode": inference, "float64": float64}
+    stores = tuple(name for name in traits.stores if name != "fp8" or _works(lambda: _eight_bits(device)))
+    changes = {
+        "stores": stores,
+        "computes": computes,
+        "fused_attention": fused,
+        "inference_mode": inference,
+        "float64": float64,
+    }
     return Traits(**{name: changes.get(name, getattr(traits, name)) for name in Traits.__slots__})
 
 
@@ -230,7 +237,9 @@ def _cuda(device: str) -> Traits:
 def _mps(_: str) -> Traits:
     # Its fused attention keeps all scores and, since macOS 14.5, gives black pictures in half precision.
     computes = ("fp16", "bf16", "fp32")
-    return Traits("mps", "MPS", computes=computes, fused_attention=False, float64=False)
+    return Traits(
+        "mps", "MPS", computes=computes, stores=("fp32", "fp16", "bf16"), fused_attention=False, float64=False
+    )
 
 
 def _directml(_: str) -> Traits:
@@ -283,6 +292,10 @@ def _multiplies(dtype: torch.dtype, device: str) -> bool:
     return _works(lambda: _few(device, dtype) @ _few(device, dtype))
 
 
+def _eight_bits(device: str) -> Tensor:
+    return _few(device).to(torch.float8_e4m3fn).to(torch.float32)
+
+
 def _fused_attention(device: str) -> Tensor:
     few = _few(device)[None, None]
     return F.scaled_dot_product_attention(few, few, few)
@@ -297,5 +310,5 @@ def _works(attempt: Callable[[], Tensor]) -> bool:
     """Whether something can be computed, and its result is made of numbers."""
     try:
         return bool(torch.isfinite(attempt().float().cpu()).all())
-    except (RuntimeError, TypeError, NotImplementedError, AssertionError):
+    except (RuntimeError, TypeError, NotImplementedError, AssertionError, AttributeError):
         return False

@@ -20,8 +20,9 @@ from t2v_core.models.modelscope.text_encoder import TextEncoder
 from t2v_core.models.modelscope.unet import UNet3D
 from t2v_core.models.modelscope.vae import Autoencoder
 from t2v_core.rendering.devices import kind_of
+from t2v_core.rendering.eight_bits import narrow_shapes
 from t2v_core.rendering.measures import Measures
-from t2v_core.rendering.number_formats import NumberFormat
+from t2v_core.rendering.number_formats import FP8, NumberFormat
 from t2v_core.rendering.offload import streamed_bytes
 from t2v_core.rendering.simulation import Growth, trace
 from t2v_core.rendering.slicing import sliced
@@ -155,6 +156,8 @@ class Footprint:
             numbers = self._formats[part]
             network = build(part, self._config).to(numbers.stored).requires_grad_(False).eval()
             assert isinstance(network, (TextEncoder, UNet3D, Autoencoder))
+            if numbers.name == FP8:
+                narrow_shapes(network)
             if numbers.is_widened:
                 widen_on_use(network, numbers.computes)
             self._networks[part] = network

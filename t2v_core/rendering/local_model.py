@@ -22,6 +22,7 @@ from t2v_core.models.modelscope.shortcuts import NO_SHORTCUTS, Shortcuts, shorte
 from t2v_core.models.modelscope.tokenizer import tokenize
 from t2v_core.rendering.devices import empty_cache, free_memory, to_device, traits_of
 from t2v_core.rendering.distilled import Distillation
+from t2v_core.rendering.eight_bits import EightBits
 from t2v_core.rendering.footprint import ClipShape, footprint_of
 from t2v_core.rendering.interruptible import Stopped, interruptible
 from t2v_core.rendering.ladder import Ladder
@@ -279,7 +280,10 @@ class LocalModel:
 
         def load(device: str) -> nn.Module:
             progress, numbers = _loading(run, stoppable=stoppable), self._formats[name]
-            part = load_part(self._folder, name, device=device, dtype=numbers.stored, progress=progress)
+            eight = EightBits() if numbers.name == FP8 else None
+            part = load_part(self._folder, name, device=device, dtype=numbers.stored, progress=progress, narrowed=eight)
+            if eight is not None:
+                eight.attach(part)
             if numbers.is_widened:
                 widen_on_use(part, numbers.computes)
             return part

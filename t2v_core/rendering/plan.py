@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
 
 AUTO = "auto"
-PRECISIONS = (AUTO, "fp32", "fp16", "bf16")
+PRECISIONS = (AUTO, "fp32", "fp16", "bf16", FP8)
 """What a request may ask for; "auto" is resolved by `resolve_precision`."""
 
 VAE_PRECISIONS = (AUTO, "fp32", "fp16", "bf16")
@@ -63,7 +63,8 @@ class Plan:
         """The number format of the weights."""
         import torch
 
-        return {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[self.precision]
+        formats = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, FP8: torch.float8_e4m3fn}
+        return formats[self.precision]
 
 
 def resolve_precision(asked: str, *, device: str, parameters: int) -> str:

@@ -31,9 +31,17 @@ def widen_on_use(network: nn.Module, dtype: torch.dtype) -> None:
             layer.register_forward_hook(functools.partial(_restore, narrow), always_call=True)
 
 
+def scale_name(name: str) -> str:
+    """What a weight's scale is called where it has one: a buffer that is 1 on all axes but the first."""
+    return f"{name}_scale"
+
+
 def _widen(narrow: dict[str, nn.Parameter], dtype: torch.dtype, layer: nn.Module, _: Any) -> None:
     for name, value in narrow.items():
-        setattr(layer, name, nn.Parameter(value.to(dtype), requires_grad=False))
+        wide, scale = value.to(dtype), getattr(layer, scale_name(name), None)
+        if scale is not None:
+            wide = wide * scale.to(wide.device, dtype)
+        setattr(layer, name, nn.Parameter(wide, requires_grad=False))
 
 
 def _restore(narrow: dict[str, nn.Parameter], layer: nn.Module, _: Any, output: Tensor) -> None:

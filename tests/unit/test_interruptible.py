@@ -17,7 +17,7 @@ from t2v_core.models.modelscope.text_encoder import TextEncoder
 from t2v_core.models.modelscope.unet import UNet3D
 from t2v_core.models.modelscope.vae import Autoencoder
 from t2v_core.rendering import interruptible as interruptible_module
-from t2v_core.rendering import local_model
+from t2v_core.rendering import launching, local_model
 from t2v_core.rendering.interruptible import Stopped, interruptible
 from t2v_core.rendering.local_model import LocalModel
 from t2v_core.rendering.plan import Plan
@@ -168,16 +168,17 @@ class Watched:
         self.stage = Stage.LOADING
         self.run = Run(self.hear)
 
-        def watched(network, stopped):
+        def watched(network, stopped, **options):
             def counted():
                 self.looks[self.stage] += 1
                 if (self.stage, self.looks[self.stage]) == (stage, look):
                     self.run.interrupt()
                 return stopped()
 
-            return interruptible(network, counted)
+            return interruptible(network, counted, **options)
 
-        monkeypatch.setattr(local_model, "interruptible", watched)
+        for module in (local_model, launching):
+            monkeypatch.setattr(module, "interruptible", watched)
 
     def hear(self, event):
         if isinstance(event, Progress):
