@@ -9,6 +9,7 @@ import sys
 COMMANDS = {
     "compare": ("benchmarks.compare.command", "ours, Diffusers' pipeline and ModelScope's own code side by side"),
     "scaling": ("benchmarks.compare.scaling", "our time and memory against frames, size and batch"),
+    "layers": ("benchmarks.layers", "each form of a layer beside the one that was chosen, on this processor"),
     "memory": ("benchmarks.memory", "the peak that is foretold before a run against the measured one"),
 }
 

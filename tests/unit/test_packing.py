@@ -159,3 +159,12 @@ def test_training_still_reaches_every_weight():
     filled_network = filled(UNet3D(SMALL)).requires_grad_(True)
     filled_network(*inputs(2, 2, 8, 8)).square().mean().backward()
     assert all(weight.grad is not None for weight in filled_network.parameters())
+
+
+def test_every_choice_of_a_layers_form_can_be_measured_and_gives_the_same(capsys):
+    from benchmarks.layers import main
+
+    assert main(["--quick", "--frames", "2", "--rounds", "1"]) == 0
+    rows = [line.split("|") for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert len(rows) > 15
+    assert all(float(row[-2]) < 1e-5 for row in rows)

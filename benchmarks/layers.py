@@ -1,0 +1,171 @@
+"""What each form of a layer takes on this processor, beside the one that was chosen: `python -m benchmarks layers`.
+
+The forms of a row go in turns, round by round, and the fastest go of each counts, in milliseconds; all forms of a row
+give the same numbers, or the row says by how much they differ. Sizes are the 1.7B network's at 256×256.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from t2v_core.models.modelscope.attention import attend
+from t2v_core.models.modelscope.layers import Conv2d, FramewiseConv, GatedLinear, JoinedLinear, Linear, pack, silu
+
+Form = Callable[[], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The forms of one layer by what they are called; the first is ours."""
+
+    name: str
+    forms: Mapping[str, Form]
+
+
+def main(arguments: list[str]) -> int:
+    """Measure every choice and print a table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks layers", description=__doc__)
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--frames", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--quick", action="store_true", help="a hundredth of the size, to see that it works")
+    options = parser.parse_args(arguments)
+    dtype = torch.float32 if options.precision == "fp32" else torch.bfloat16
+    print(f"{options.precision}, {torch.get_num_threads()} threads, torch {torch.__version__}; milliseconds\n")
+    with torch.inference_mode():
+        for choice in choices(dtype, frames=options.frames, scale=8 if options.quick else 1):
+            print(row(choice, rounds=options.rounds), flush=True)
+    return 0
+
+
+def row(choice: Choice, *, rounds: int) -> str:
+    """One choice as a line of a table: what each form takes, and ours as a share of the next best."""
+    results = {name: form().float() for name, form in choice.forms.items()}
+    best = dict.fromkeys(choice.forms, float("inf"))
+    for _ in range(rounds):
+        for name, form in choice.forms.items():
+            start = time.perf_counter()
+            form()
+            best[name] = min(best[name], time.perf_counter() - start)
+    ours, *others = best.values()
+    own, *found = results.values()
+    differs = max(float(torch.linalg.norm(other - own) / torch.linalg.norm(own)) for other in found)
+    forms = ", ".join(f"{name} {1000 * seconds:.1f}" for name, seconds in best.items())
+    return f"| {choice.name} | {forms} | {ours / min(others):.2f} | {differs:.0e} |"
+
+
+def choices(dtype: torch.dtype, *, frames: int, scale: int) -> Iterator[Choice]:
+    """Every choice that was made by measuring, at the sizes where it matters."""
+    for places, dim in ((1024, 320), (64, 1280), (16, 1280)):
+        yield from _products(dtype, rows=frames * places // scale, dim=dim // scale)
+    yield _gated(dtype, rows=frames * 1024 // scale, dim=320 // scale)
+    for side, dim in ((2, 1280), (4, 1280), (8, 1280), (32, 320)):
+        yield _convolution(dtype, frames=frames, side=side, dim=dim // scale)
+    for places, dim in ((1024, 320), (64, 1280)):
+        yield _over_frames(dtype, frames=frames, places=places // scale, dim=dim // scale)
+    for places, heads in ((1024, 5), (64, 20)):
+        yield _few_tokens(dtype, frames=frames, places=places // scale, heads=heads)
+
+
+def _products(dtype: torch.dtype, *, rows: int, dim: int) -> Iterator[Choice]:
+    x, layer = torch.randn(rows, dim, dtype=dtype), Linear(dim, dim, dtype=dtype)
+    weight, bias = layer.weight.clone(), layer.bias.clone()
+    plain = Linear(dim, dim, dtype=dtype)
+    plain.weight, plain.bias = nn.Parameter(weight), nn.Parameter(bias)
+    pack(layer)
+    yield Choice(
+        f"product of {rows} × {dim} by {dim} × {dim}",
+        {"packed": lambda: layer(x), "oneDNN": lambda: plain(x), "torch": lambda: F.linear(x, weight, bias)},
+    )
+    yield Choice(
+        "the same, and something added",
+        {"in one pass": lambda: layer(x, plus=x), "in two": lambda: layer(x) + x},
+    )
+    three = [Linear(dim, dim, bias=False, dtype=dtype) for _ in range(3)]
+    alone = [Linear(dim, dim, bias=False, dtype=dtype) for _ in range(3)]
+    for one, other in zip(three, alone, strict=True):
+        other.load_state_dict(one.state_dict())
+        pack(other)
+    joined = JoinedLinear(*three)
+    pack(joined)
+    yield Choice(
+        "query, key and value",
+        {"one product": lambda: torch.cat(joined(x), -1), "three": lambda: torch.cat([one(x) for one in alone], -1)},
+    )
+
+
+def _gated(dtype: torch.dtype, *, rows: int, dim: int) -> Choice:
+    x, layer = torch.randn(rows, dim, dtype=dtype), GatedLinear(dim, 8 * dim, dtype=dtype)
+    whole = Linear(dim, 8 * dim, dtype=dtype)
+    whole.load_state_dict(layer.state_dict())
+    pack(layer)
+    pack(whole)
+
+    def in_steps() -> Tensor:
+        value, gate = whole(x).chunk(2, dim=-1)
+        return value * F.gelu(gate)
+
+    return Choice(f"GEGLU of {rows} × {dim}", {"GELU and gate in the products": lambda: layer(x), "after": in_steps})
+
+
+def _convolution(dtype: torch.dtype, *, frames: int, side: int, dim: int) -> Choice:
+    maps = torch.randn(frames, dim, side, side, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    layer, plain = (Conv2d(dim, dim, 3, padding=1, dtype=dtype) for _ in range(2))
+    plain.load_state_dict(layer.state_dict())
+    turned = plain.weight.contiguous(memory_format=torch.channels_last)
+    pack(layer)
+    return Choice(
+        f"3×3 convolution of {frames} maps of {side}×{side}, {dim} channels",
+        {
+            "packed": lambda: layer(maps),
+            "torch": lambda: F.conv2d(maps, plain.weight, plain.bias, padding=1),
+            "torch, channels-last weights": lambda: F.conv2d(maps, turned, plain.bias, padding=1),
+        },
+    )
+
+
+def _over_frames(dtype: torch.dtype, *, frames: int, places: int, dim: int) -> Choice:
+    clip = torch.randn(frames, places, dim, dtype=dtype)
+    layer, plain = (FramewiseConv(dim, dim).to(dtype) for _ in range(2))
+    plain.load_state_dict(layer.state_dict())
+    pack(layer)
+
+    def as_3d() -> Tensor:
+        volume = rearrange(silu(clip.clone()), "f p c -> 1 c f p 1")
+        return rearrange(F.conv3d(volume, plain.weight, plain.bias, padding=(1, 0, 0)), "1 c f p 1 -> f p c")
+
+    return Choice(
+        f"convolution over {frames} frames of {places} places, {dim} channels",
+        {
+            "three products": lambda: layer(clip.clone()),
+            "2D convolution": lambda: plain(clip.clone()),
+            "3D convolution": as_3d,
+        },
+    )
+
+
+def _few_tokens(dtype: torch.dtype, *, frames: int, places: int, heads: int) -> Choice:
+    joined = torch.randn(frames, places, 3 * heads * 64, dtype=dtype)
+    query, key, value = (
+        rearrange(part, "f p (heads d) -> p heads f d", heads=heads) for part in joined.chunk(3, dim=-1)
+    )
+
+    def plain() -> Tensor:
+        return (query @ key.transpose(-1, -2) * 64**-0.5).softmax(-1) @ value
+
+    return Choice(
+        f"attention over {frames} frames at {places} places, {heads} heads",
+        {
+            "ours": lambda: attend(query, key, value),
+            "torch's": lambda: F.scaled_dot_product_attention(query, key, value),
+            "plain": plain,
+        },
+    )
