@@ -30,7 +30,7 @@ from t2v_core.rendering.launching import Launching, launched
 from t2v_core.rendering.loras import Loras
 from t2v_core.rendering.measures import RUNGS, Measures, rungs_for, words
 from t2v_core.rendering.memory_plan import MemoryPlan, plan_memory
-from t2v_core.rendering.number_formats import number_format, wider
+from t2v_core.rendering.number_formats import FP8, number_format, wider
 from t2v_core.rendering.plan import AUTO, Plan
 from t2v_core.rendering.prompt_cache import PromptCache, TextKey
 from t2v_core.rendering.residence import Residence
