@@ -46,7 +46,7 @@ def _like_field(name: str) -> Option:
     return Option(field.default, f"{field.spec.label} at start", field.spec.help, CHOICES.get(name, ()), bounds)
 
 
-AT_START = ("format", "crf", "preset")
+AT_START = ("format", "crf", "preset", "vae_precision", "attention")
 """The fields whose value at the page's start is an option."""
 
 OPTIONS: dict[str, Option] = {
