@@ -34,7 +34,7 @@ from t2v_core.rendering.forecast import Forecast, Watch, Work, foretell, read, r
 from t2v_core.rendering.heap import keeping_memory
 from t2v_core.rendering.launching import Launching
 from t2v_core.rendering.local_model import LocalModel
-from t2v_core.rendering.loras import loras_of, with_loras_named
+from t2v_core.rendering.loras import check_precision, loras_of, with_loras_named
 from t2v_core.rendering.memory_plan import MemoryPlan, plan_memory
 from t2v_core.rendering.number_formats import FP8, number_format
 from t2v_core.rendering.plain_attention import attention_by
@@ -75,7 +75,9 @@ class LocalRenderer:
 
     def _resolve(self, request: GenerationRequest, folder: ModelFolder) -> GenerationRequest:
         request = with_loras_named(request, self._find_lora)
-        distillation = loras_of(request, folder, self._find_lora).distillation
+        loras = loras_of(request, folder, self._find_lora)
+        check_precision(request, loras)
+        distillation = loras.distillation
         parameters = self._parameters(folder)
         precision = resolve_precision(request.precision, device=self._host.device(), parameters=parameters)
         if precision == FP8 and request.lora:

@@ -11,9 +11,10 @@ from t2v_core.models.layouts import ModelFolder
 from t2v_core.models.lora.applied import Dose
 from t2v_core.models.lora.file import read_lora
 from t2v_core.models.lora.find import LoraFile
-from t2v_core.models.lora.wanted import Wanted, parse, take_from_prompt, written
+from t2v_core.models.lora.wanted import FIELD, Wanted, parse, take_from_prompt, written
 from t2v_core.rendering.distilled import DISTILLATIONS, Distillation
-from t2v_core.request import GenerationRequest
+from t2v_core.rendering.number_formats import FP8
+from t2v_core.request import GenerationRequest, problem
 
 NOTE = "LoRA hashes"
 """The infotext's key."""
@@ -58,6 +59,12 @@ def loras_of(request: GenerationRequest, folder: ModelFolder, find: Find) -> Lor
     files = [find(each.name) for each in wanted]
     doses = [Dose(read_lora(file.path, folder.config), each.weight) for file, each in zip(files, wanted, strict=True)]
     return Loras(tuple(file.name for file in files), tuple(doses))
+
+
+def check_precision(request: GenerationRequest, loras: Loras) -> None:
+    """Raise `RequestError` for eight-bit weights: what a LoRA adds would be lost in their rounding."""
+    if loras.doses and request.precision == FP8:
+        raise problem(FIELD, f"LoRAs don't go with Precision {FP8}: choose fp16, bf16 or fp32, or leave the LoRA out.")
 
 
 def with_loras_named(request: GenerationRequest, find: Find) -> GenerationRequest:

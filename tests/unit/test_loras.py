@@ -191,6 +191,13 @@ def test_a_file_of_another_model_is_said_before_any_work(host, renderer):
         renderer.resolve(REQUEST.with_field("lora", "bad"))
 
 
+def test_eight_bit_weights_refuse_loras_before_any_work(host, renderer):
+    put_style(host)
+    with pytest.raises(RequestError, match="choose fp16"):
+        renderer.resolve(dataclasses.replace(REQUEST, model="mine", lora="style", precision="fp8"))
+    assert renderer.resolve(dataclasses.replace(REQUEST, model="mine", precision="fp8")).precision == "fp8"
+
+
 # --- what a run does ------------------------------------------------------------------------------------------------
 
 
