@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from t2v_core.rendering.devices import traits_of
+from t2v_core.rendering.devices import kind_of
 from t2v_core.rendering.footprint import ClipShape, Footprint
 from t2v_core.rendering.measures import AUTO, Measures, find_rung, rungs_for, words
 
@@ -47,7 +47,7 @@ def _plan(footprint: Footprint, clip: ClipShape, rung: Measures, *, device: str,
     """The plan on one rung, with as many frames decoded at once as don't raise the peak beyond what is free."""
     alone = footprint.peak(clip, rung, chunk=1)
     # A CPU takes as long for each frame of several as for one alone.
-    if rung.halves or traits_of(device).is_cpu:
+    if rung.halves or kind_of(device) == "cpu":
         return MemoryPlan(rung, 1, alone)
     for chunk in range(min(LARGEST_CHUNK, clip.frames), 1, -1):
         peak = footprint.peak(clip, rung, chunk=chunk)
