@@ -35,6 +35,9 @@ STEPS = 4
 
 TOKENS = 77
 
+DRAWN = 2**20 - 3
+"""How many random numbers the weights share: drawing all would take longer than a step; no row is this long."""
+
 
 @dataclass(frozen=True, slots=True)
 class Clip:
@@ -58,12 +61,13 @@ def random_network(config: UNetConfig, *, dtype: torch.dtype) -> UNet3D:
     with torch.device("meta"):
         network = UNet3D(config).to(dtype)
     network = network.to_empty(device="cpu").eval().requires_grad_(False)
-    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(DRAWN, generator=torch.Generator().manual_seed(0)).to(dtype)
     for name, weight in network.state_dict().items():
         if weight.ndim == 1:
             weight.fill_(1.0 if name.endswith("weight") else 0.0)
-        else:
-            weight.normal_(std=weight[0].numel() ** -0.5, generator=generator)
+            continue
+        for part in weight.view(-1).split(DRAWN):
+            part.copy_(values[: len(part)] * weight[0].numel() ** -0.5)
     pack(network)
     return network
 
