@@ -16,6 +16,7 @@ from t2v_core.models.known import KNOWN
 from t2v_core.models.layouts import ModelFolder, native_size
 from t2v_core.models.lora.find import LoraFile
 from t2v_core.models.lora.find import find as find_lora
+from t2v_core.models.lora.find import find_all as find_loras
 from t2v_core.models.modelscope.tokenizer import CHUNK_TOKENS, count_tokens
 from t2v_core.request import GenerationRequest, ModelDefaults
 
@@ -29,6 +30,11 @@ OF_THE_LORAS = ("sampler", "steps", "cfg_scale")
 def model_names(models_folders: Sequence[Path]) -> list[str]:
     """The names of all models that are there, the demo model always."""
     return [model.name for model in find_all(models_folders)]
+
+
+def lora_choices(models_folders: Sequence[Path]) -> list[str]:
+    """No LoRA, or one of those that are there; people type more than one, and weights."""
+    return ["", *(lora.name for lora in find_loras(models_folders))]
 
 
 def about_model(name: str, models_folders: Sequence[Path]) -> list[Any]:

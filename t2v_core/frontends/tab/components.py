@@ -16,14 +16,17 @@ DECIMALS = 6
 """Sliders hand over binary fractions of their steps; a field's value has no more decimals than this."""
 
 
-def component_of(name: str, value: Any, *, choices: Sequence[str] = (), scale: int = 1) -> Any:
-    """The component of one field, showing `value`; `choices` are of fields that have no fixed table, as the model."""
+def component_of(name: str, value: Any, *, choices: Sequence[str] = (), is_free: bool = False, scale: int = 1) -> Any:
+    """The component of one field, showing `value`; `choices` are of fields that have no fixed table, as the model.
+
+    With `is_free` anything else can be typed as well.
+    """
     field = FIELDS[name]
     spec = field.spec
     common: dict[str, Any] = {"label": spec.label, "elem_id": f"{TAB_ID}_{name}", "value": value}
     choices = choices or CHOICES.get(name, ())
     if choices:
-        return gr.Dropdown(choices=list(choices), scale=scale, **common)
+        return gr.Dropdown(choices=list(choices), allow_custom_value=is_free, scale=scale, **common)
     if field.kind is bool:
         return gr.Checkbox(**common)
     if field.kind is str:

@@ -11,6 +11,7 @@ from t2v_core.frontends.tab.about import (
     OF_THE_LORAS,
     OF_THE_MODEL,
     about_model,
+    lora_choices,
     model_names,
     native_of,
     of_loras,
@@ -104,8 +105,8 @@ def _connect_fields(surroundings: Surroundings, *, fields: Mapping[str, Any], pa
     def on_lora(text: str, model: str, sampler: str) -> list[Any]:
         return of_loras(text, model=model, sampler=sampler, models_folders=folders)
 
-    def on_refresh() -> Any:
-        return update(choices=model_names(folders))
+    def on_refresh() -> list[Any]:
+        return [update(choices=model_names(folders)), update(choices=lora_choices(folders))]
 
     def on_native(choice: str) -> list[Any]:
         return native_of(choice, folders)
@@ -116,7 +117,7 @@ def _connect_fields(surroundings: Surroundings, *, fields: Mapping[str, Any], pa
     asked = [fields[name] for name in ("lora", "model", "sampler")]
     # Only what a person types: a recipe that is pasted brings values of its own.
     fields["lora"].input(fn=on_lora, inputs=asked, outputs=[fields[name] for name in OF_THE_LORAS], **quiet)
-    parts["refresh"].click(fn=on_refresh, outputs=[fields["model"]], **quiet)
+    parts["refresh"].click(fn=on_refresh, outputs=[fields["model"], fields["lora"]], **quiet)
     size = [fields["width"], fields["height"]]
     parts["native"].input(fn=on_native, inputs=[parts["native"]], outputs=[*size, fields["frames"]], **quiet)
     for button, code, inputs, outputs in (

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from t2v_core.frontends.tab import events, first_run, presets
-from t2v_core.frontends.tab.about import OF_THE_MODEL, line_about, native_choices
+from t2v_core.frontends.tab.about import OF_THE_MODEL, line_about, lora_choices, native_choices
 from t2v_core.frontends.tab.clip_actions import WHICH_FRAME
 from t2v_core.frontends.tab.components import component_of
 from t2v_core.frontends.tab.gradio_versions import HIDDEN, LOSSLESS, keep_out_of_api, keep_out_of_ui_config
@@ -73,14 +73,16 @@ def _fields(surroundings: Surroundings, models: tuple[ModelFolder, ...]) -> dict
 
     with surroundings.row():
         put("model", choices=[model.name for model in models], scale=4)
-        tool("refresh", REFRESH, "Look for models again")
+        put("lora", choices=lora_choices(surroundings.host.models_folders), is_free=True, scale=3)
+        tool("refresh", REFRESH, "Look for models and LoRAs again")
     made["about"] = gr.HTML(line_about(models[0]), elem_id=f"{TAB_ID}_about")
-    with surroundings.row():
-        put("lora")
     with surroundings.row():
         put("sampler")
         put("schedule")
-        put("steps", scale=2)
+        put("speed")
+    with surroundings.row():
+        put("steps", scale=4)
+        put("cfg_scale", scale=4)
     with surroundings.row():
         with gr.Column(scale=4):
             put("width")
@@ -96,13 +98,10 @@ def _fields(surroundings: Surroundings, models: tuple[ModelFolder, ...]) -> dict
         put("fps", scale=4)
     made["duration"] = gr.HTML("", elem_id=f"{TAB_ID}_duration")
     with surroundings.row():
-        put("cfg_scale", scale=4)
-        put("count", scale=4)
-        put("speed", scale=2)
-    with surroundings.row():
         put("seed", scale=4)
         tool("dice", DICE, "A random seed: -1")
         tool("recycle", RECYCLE, "The seed of the chosen clip")
+        put("count", scale=4)
     for label, group in (("Advanced", ADVANCED), *_groups(exclude={*made, *ADVANCED, "prompt", "negative_prompt"})):
         with gr.Accordion(label, open=False, elem_id=f"{TAB_ID}_{label.lower()}"), surroundings.row():
             for name in group:
