@@ -30,10 +30,10 @@ def component_of(name: str, value: Any, *, choices: Sequence[str] = (), is_free:
     if field.kind is bool:
         return gr.Checkbox(**common)
     if field.kind is str:
-        return gr.Textbox(lines=1, scale=scale, **common)
+        return gr.Textbox(max_lines=1, scale=scale, **common)
     # Only a box of text can be empty in every version, which stands for what a sampler does by itself.
     if value is None:
-        return gr.Textbox(placeholder="auto", scale=scale, **{**common, "value": ""})
+        return gr.Textbox(max_lines=1, placeholder="auto", scale=scale, **{**common, "value": ""})
     if _is_wide(field):
         return gr.Number(scale=scale, precision=0 if field.kind is int else None, **common)
     assert spec.minimum is not None

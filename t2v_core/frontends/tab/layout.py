@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import gradio as gr
@@ -103,9 +104,11 @@ def _fields(surroundings: Surroundings, models: tuple[ModelFolder, ...]) -> dict
         tool("recycle", RECYCLE, "The seed of the chosen clip")
         put("count", scale=4)
     for label, group in (("Advanced", ADVANCED), *_groups(exclude={*made, *ADVANCED, "prompt", "negative_prompt"})):
-        with gr.Accordion(label, open=False, elem_id=f"{TAB_ID}_{label.lower()}"), surroundings.row():
-            for name in group:
-                put(name)
+        with gr.Accordion(label, open=False, elem_id=f"{TAB_ID}_{label.lower()}"):
+            for names in _rows(group):
+                with surroundings.row():
+                    for name in names:
+                        put(name)
     if surroundings.presets_folder is not None:
         more = presets.panel(surroundings, surroundings.presets_folder)
         assert not made.keys() & more.keys()
@@ -120,6 +123,13 @@ def _groups(*, exclude: set[str]) -> list[tuple[str, list[str]]]:
         if name not in exclude:
             groups.setdefault(field.spec.group, []).append(name)
     return list(groups.items())
+
+
+def _rows(names: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Three fields a row, or two where three would leave one alone."""
+    width = 2 if len(names) % 3 == 1 else 3
+    for start in range(0, len(names), width):
+        yield names[start : start + width]
 
 
 def _results(surroundings: Surroundings) -> dict[str, Any]:
