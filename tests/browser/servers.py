@@ -16,8 +16,13 @@ from typing import Any
 
 import chromium
 import environments
+import numpy as np
+from safetensors.numpy import save_file
 
 SERVER = environments.ROOT / "tests" / "webui" / "stand_in" / "serve.py"
+LORA = "style"
+"""A LoRA for the demo model that every server has."""
+
 HARMLESS = re.compile(r"site-packages/(?:starlette|fastapi|gradio/routes)|\[DEP0")
 """Warnings that the old servers give by themselves."""
 
@@ -65,6 +70,7 @@ def serving(host: str, folder: Path) -> Iterator[Server]:
         port = free.getsockname()[1]
     cwd, log = folder / "cwd", folder / "console.txt"
     cwd.mkdir(parents=True)
+    _put_lora(folder / "data" / "models" / "ModelScope" / "lora")
     environment = {**os.environ, "STAND_IN_DATA": str(folder / "data"), "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
     environment |= {"no_proxy": "127.0.0.1,localhost", "PYTHONDONTWRITEBYTECODE": "1"}
     for name in ("PYTHONPATH", "PYTHONWARNINGS", "VIRTUAL_ENV"):
@@ -86,3 +92,13 @@ def serving(host: str, folder: Path) -> Iterator[Server]:
     finally:
         process.kill()
         process.communicate()
+
+
+def _put_lora(folder: Path) -> None:
+    layer = "unet.transformer_in.transformer_blocks.0.attn1.to_q.lora"
+    folder.mkdir(parents=True)
+    pair = {
+        f"{layer}.up.weight": np.full((32, 2), 0.01, np.float32),
+        f"{layer}.down.weight": np.full((2, 32), 0.01, np.float32),
+    }
+    save_file(pair, folder / f"{LORA}.safetensors")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from chromium import Page
-from servers import Server
+from servers import LORA, Server
 
 from t2v_core.media.reading import read_metadata
 from t2v_core.request import FIELDS
@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 ASKED: dict[str, Any] = {
     "prompt": 'a "red" ball, moving: left\non a (black:1.2) background',
     "negative_prompt": "Steps: 3, blurry",
+    "lora": LORA,
     "steps": 7,
     "sampler": "DDIM",
     "schedule": "Karras",
@@ -28,6 +29,10 @@ ASKED: dict[str, Any] = {
     "height": 56,
     "frames": 5,
     "fps": 11,
+    "reuse_features": 2,
+    "guidance_until": 0.5,
+    "merge_tokens": 0.25,
+    "attention_window": 3,
     "precision": "fp32",
     "vae_precision": "fp16",
     "attention": "plain",
