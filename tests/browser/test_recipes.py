@@ -98,3 +98,13 @@ def test_a_file_without_a_recipe_changes_nothing_and_says_so(page: Page, tmp_pat
     page.drop(other, "#txt2video_prompt textarea")
     page.wait("t.find('html_log').querySelector('.txt2video-problem')")
     assert page.read("prompt") == "nothing yet"
+
+
+def test_a_lora_can_be_chosen_or_typed_with_a_weight(page: Page, server: Server):
+    box = page.chrome.find_element("css selector", "#txt2video_lora input")
+    box.click()
+    page.wait("t.option('lora', arguments[0])", LORA)
+    box.send_keys(f"{LORA}:0.5")
+    page.chrome.find_element("css selector", "#txt2video_prompt textarea").click()
+    (name,) = page.generate(prompt="a red ball", steps=2)
+    assert f'LoRA: "{LORA}:0.5"' in (read_metadata(server.file(name)) or "")
