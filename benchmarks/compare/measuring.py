@@ -67,6 +67,7 @@ class Pool:
         if key in self._workers and not self._workers[key].alive:
             self._workers.pop(key).close()
         if key not in self._workers:
+            log.info("    making ready: %s", ", ".join(names))
             self._workers[key] = self._fresh.pop() if self._fresh else Worker(self._bench, self._precision)
             try:
                 self._workers[key].ask("prepare", names=list(names))
