@@ -31,6 +31,7 @@ from t2v_core.rendering.loras import Loras
 from t2v_core.rendering.measures import RUNGS, Measures, rungs_for, words
 from t2v_core.rendering.memory_plan import MemoryPlan, plan_memory
 from t2v_core.rendering.number_formats import FP8, number_format, wider
+from t2v_core.rendering.offload import blocks_of
 from t2v_core.rendering.plan import AUTO, Plan
 from t2v_core.rendering.prompt_cache import PromptCache, TextKey
 from t2v_core.rendering.residence import Residence
@@ -296,9 +297,10 @@ class LocalModel:
                     unpack(part)
                     self._loras.update(name, part, progress=_loading(run, stoppable=stoppable, unit="layer"))
             if traits_of(self._plan.device).is_cpu and not self._formats[name].is_widened:
-                pack(part)
-            if is_new:  # what loading and packing leave behind
-                empty_cache(self._plan.device)
+                for block in blocks_of(part) if is_new else (part,):
+                    pack(block)
+                    if is_new:  # the holes that packing tears into the heap would add up
+                        empty_cache(self._plan.device)
             return part
 
         return self.within_memory(ready, run)
