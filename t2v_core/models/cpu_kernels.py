@@ -28,11 +28,11 @@ class Packed:
 
     def gelu(self, x: Tensor) -> Tensor:
         """An exact GELU of the product."""
-        return _ops()._linear_pointwise(x, self._weight, self._bias, "gelu", [], "none")
+        return _ops()._linear_pointwise.default(x, self._weight, self._bias, "gelu", [], "none")
 
     def times(self, x: Tensor, factor: Tensor) -> Tensor:
         """The product, multiplied by a tensor of its shape."""
-        return _ops()._linear_pointwise(x, factor, self._weight, self._bias, "mul")
+        return _ops()._linear_pointwise.binary(x, factor, self._weight, self._bias, "mul")
 
     def unpacked(self) -> Tensor:
         """The matrix (o, i), bit for bit."""
@@ -51,8 +51,8 @@ class PackedConv:
     def __call__(self, x: Tensor, *, plus: Tensor | None = None) -> Tensor:
         """Feature maps (n, i, h, w) in channels-last memory to (n, o, ...), with `plus` of that shape added."""
         if plus is None:
-            return _ops()._convolution_pointwise(x, self._weight, self._bias, *self._geometry, "none", [], "")
-        return _ops()._convolution_pointwise(
+            return _ops()._convolution_pointwise.default(x, self._weight, self._bias, *self._geometry, "none", [], "")
+        return _ops()._convolution_pointwise.binary(
             x, plus, self._weight, self._bias, *self._geometry, "add", None, None, [], None
         )
 
@@ -64,8 +64,8 @@ class PackedConv:
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, *, plus: Tensor | None = None) -> Tensor:
     """A linear layer by oneDNN; the weight may be packed or plain."""
     if plus is None:
-        return _ops()._linear_pointwise(x, weight, bias, "none", [], "")
-    return _ops()._linear_pointwise(x, plus, weight, bias, "add")
+        return _ops()._linear_pointwise.default(x, weight, bias, "none", [], "")
+    return _ops()._linear_pointwise.binary(x, plus, weight, bias, "add")
 
 
 @functools.lru_cache(maxsize=8)
@@ -109,6 +109,7 @@ def _works(dtype: torch.dtype) -> bool:
 
 
 def _ops() -> Any:
+    """torch's oneDNN operators; name the overload, for finding the fitting one turns every tensor into text first."""
     return torch.ops.mkldnn
 
 
