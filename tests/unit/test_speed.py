@@ -78,6 +78,8 @@ def render(renderer, **changes):
     batches, deep = [], []
 
     def look(module, args):
+        if not args or not isinstance(args[0], torch.Tensor) or args[0].is_meta:
+            return  # predicting the memory goes through the network without computing
         if isinstance(module, UNet3D):
             batches.append(len(args[0]))
             middle.append(module.middle_block[0])
