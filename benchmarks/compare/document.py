@@ -61,7 +61,7 @@ def put(text: str, name: str, content: str) -> str:
 
 def _how_long(results: Results, device: str) -> str:
     """What people who make videos want to know, from the whole clips that were measured."""
-    lines = [f"| {NAMES[device].lower()} | format | {USUAL_STEPS} steps | with Diffusers | with ModelScope's code | "
+    lines = [f"| {NAMES[device]} | format | {USUAL_STEPS} steps | with Diffusers | with ModelScope's code | "
              "memory |", "|---|---|---|---|---|---|"]  # fmt: skip
     for rows in results.by_case():
         if rows[0].what != END_TO_END:

@@ -8,7 +8,7 @@ from html import escape
 from benchmarks.compare.results import OURS, Row
 from benchmarks.compare.table import seconds
 
-WIDTH, LEFT, RIGHT, MARGIN = 880, 130, 150, 28
+WIDTH, LEFT, RIGHT, MARGIN = 880, 130, 168, 28
 BAR, GAP, TITLE, BETWEEN, HEADER, FOOTER = 20, 6, 26, 20, 72, 46
 
 _STYLE = """

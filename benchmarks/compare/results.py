@@ -86,8 +86,13 @@ class Results:
     rows: list[Row] = field(default_factory=list)
 
     def add(self, session: Session, rows: Iterable[Row]) -> None:
-        """Put rows in; all that was said before about their cases goes, so that a case is always of one session."""
-        rows = list(rows)
+        """Put rows in; all that was said before about their cases goes, so that a case is always of one session.
+
+        What was skipped for everybody takes the place of nothing.
+        """
+        rows, old = list(rows), {row.case for row in self.rows}
+        timed = {row.case for row in rows if row.seconds}
+        rows = [row for row in rows if row.case in timed or row.case not in old]
         new = {row.case for row in rows}
         self.sessions[session.id] = session
         self.rows = [row for row in self.rows if row.case not in new] + rows

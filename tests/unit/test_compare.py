@@ -146,6 +146,7 @@ def test_newer_figures_take_the_place_of_the_whole_case(tmp_path):
     kept.add(SESSION, [row("ours", 2.0, 4.0, 3.0), row("Diffusers", 6.0), row("ours", 9.0, what="decode")])
     newer = dataclasses.replace(SESSION, id="2026-02-02T03:04:05+00:00")
     kept.add(newer, [row("ours", 1.0, session=newer.id)])
+    kept.add(newer, [row("ours", session=newer.id, what="decode", skipped="no time")])
     kept.write(tmp_path / "kept.json")
     again = results.read(tmp_path / "kept.json")
     assert again.rows == kept.rows
