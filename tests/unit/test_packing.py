@@ -7,7 +7,7 @@ from torch import nn
 from t2v_core.models import cpu_kernels
 from t2v_core.models.modelscope.attention import RememberedText, attend
 from t2v_core.models.modelscope.config import AutoencoderConfig, UNetConfig
-from t2v_core.models.modelscope.layers import Conv2d, Packable, pack, unpack
+from t2v_core.models.modelscope.layers import Conv2d, JoinedLinear, Packable, pack, unpack
 from t2v_core.models.modelscope.unet import UNet3D
 from t2v_core.models.modelscope.vae import Autoencoder
 
@@ -52,6 +52,9 @@ def test_packed_weights_give_the_same_result_within_the_last_digits(batch, frame
         pack(network)
         packed = network(*inputs(batch, frames, height, width))
     assert sum(layer.is_packed for layer in network.modules() if isinstance(layer, Packable)) > 30
+    joined = [layer for layer in network.modules() if isinstance(layer, JoinedLinear)]
+    assert joined
+    assert all(layer.is_packed for layer in joined)
     assert torch.linalg.norm(packed - plain) / torch.linalg.norm(plain) < 1e-5
 
 

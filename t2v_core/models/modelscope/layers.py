@@ -29,6 +29,8 @@ class Packable(nn.Module, abc.ABC):
     """A layer with a packed form."""
 
     is_packed = False
+    is_emptied = False
+    """Whether a placeholder stands for the weight, for this layer itself is packed or one that it is joined to."""
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Packable:  # type: ignore[override]
         """What `nn.Module.to` and its like do; a packed layer stays where and what it is.
@@ -36,7 +38,7 @@ class Packable(nn.Module, abc.ABC):
         Raises:
             RuntimeError: it should become something else while it is packed.
         """
-        if not self.is_packed:
+        if not self.is_emptied:
             return super()._apply(fn, recurse)
         here = torch.empty(0, dtype=self._dtype)
         if (moved := fn(here)).device != here.device or moved.dtype is not here.dtype:
@@ -67,8 +69,10 @@ class Packable(nn.Module, abc.ABC):
 
 def pack(network: nn.Module) -> None:
     """Pack the weights of every layer for this processor, where it can."""
-    for layer in network.modules():
-        if isinstance(layer, Packable) and not layer.is_packed and layer.is_worth_packing():
+    layers = [layer for layer in network.modules() if isinstance(layer, Packable) and not layer.is_packed]
+    # Layers that are joined go together, before each of them would go alone.
+    for layer in sorted(layers, key=lambda layer: not isinstance(layer, JoinedLinear)):
+        if layer.is_worth_packing():
             layer._pack()
             layer.is_packed = True
 
@@ -297,11 +301,13 @@ def _by_rows(rows: tuple[Packed, ...], maps: Tensor, plus: Tensor | None) -> Ten
     return add(maps, plus)
 
 
-def _give_up(layer: nn.Module) -> None:
+def _give_up(layer: Packable) -> None:
     """Leave a placeholder that knows the weight's shape and format."""
+    layer.is_emptied = True
     weight = cast(Tensor, layer.weight)
     layer.weight = nn.Parameter(torch.empty_like(weight, device="meta"), requires_grad=False)
 
 
-def _take_back(layer: nn.Module, weight: Tensor) -> None:
+def _take_back(layer: Packable, weight: Tensor) -> None:
+    layer.is_emptied = False
     layer.weight = nn.Parameter(weight.contiguous(), requires_grad=False)
