@@ -5,6 +5,9 @@ from __future__ import annotations
 from t2v_core.rendering.forecast import Forecast
 from t2v_core.run import Progress
 
+MUCH = 10**9
+"""Bytes that a program around us holds, so that the peak needs a word on them."""
+
 
 def size(count: int) -> str:
     """Bytes: "3.6 GB", "27 MB"."""
@@ -22,12 +25,17 @@ def forecast(told: Forecast) -> str:
     """What a request will take, in one sentence."""
     where = f"{told.precision} on {told.device}"
     taken = [] if told.seconds is None else [duration(told.seconds)]
-    taken += [] if told.peak is None else [f"{size(told.peak)} of memory at the peak"]
+    taken += [] if told.peak is None else [f"{size(told.peak)} of memory at the peak{_held(told)}"]
     text = f"About {' and '.join(taken)} ({where})" if taken else f"Weights: {size(told.weights)} ({where})"
     text += "".join(f", {measure}" for measure in told.measures)
     if told.short_of:
         text += f". That is {size(told.short_of)} more than is free"
     return text if told.seconds is not None else f"{text}. The time is known after a first clip."
+
+
+def _held(told: Forecast) -> str:
+    """How much of the peak is there without us, where people would wonder about it."""
+    return f", {size(told.held)} of it without the model" if told.held >= MUCH else ""
 
 
 def how_far(progress: Progress) -> str:

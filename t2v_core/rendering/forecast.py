@@ -52,8 +52,9 @@ class Measurement:
 class Forecast:
     """What a request will take; `seconds` is None until a clip of this model was measured here.
 
-    `weights` and `peak` are bytes of the device's memory, `peak` on a CPU of all that the process takes. `measures` say
-    how the run will save memory, and `short_of` how many bytes are missing nevertheless.
+    `weights` and `peak` are bytes of the device's memory, `peak` on a CPU of all that the process takes; `held` of them
+    it has without any model, such as a WebUI around us. `measures` say how the run will save memory, and `short_of` how
+    many bytes are missing nevertheless.
     """
 
     device: str
@@ -61,6 +62,7 @@ class Forecast:
     weights: int
     seconds: float | None = None
     peak: int | None = None
+    held: int = 0
     measures: tuple[str, ...] = ()
     short_of: int = 0
 

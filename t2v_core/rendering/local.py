@@ -117,12 +117,14 @@ class LocalRenderer:
         memory, free = self._memory_plan(resolved, folder, plan)
         if self._model is None:
             self._base = memory_in_use("cpu")()
+        held = self._base if traits_of(plan.device).is_cpu else 0
         return Forecast(
             plan.device,
             plan.precision,
             weights,
             seconds=None if told is None else told * resolved.count,
-            peak=memory.peak + (self._base if traits_of(plan.device).is_cpu else 0),
+            peak=memory.peak + held,
+            held=held,
             measures=memory.measures,
             short_of=0 if free is None else max(0, memory.peak - free),
         )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from t2v_core.frontends.clip_progress import SHARES, ClipProgress
-from t2v_core.frontends.words import duration, how_far, size
+from t2v_core.frontends.words import duration, forecast, how_far, size
+from t2v_core.rendering.forecast import Forecast
 from t2v_core.request import GenerationRequest
 from t2v_core.run import ClipStarted, Notice, Progress, Stage
 
@@ -45,3 +46,10 @@ def test_words():
     assert how_far(Progress(Stage.LOADING, 1_200_000_000, 2_820_000_000, "B")) == "Loading 1.2 GB of 2.8 GB"
     assert [size(27_400_000), size(3_600_000_000)] == ["27 MB", "3.6 GB"]
     assert [duration(0.2), duration(45.4), duration(300), duration(7200)] == ["1 s", "45 s", "5 min", "2.0 h"]
+
+
+def test_a_forecast_says_how_much_a_program_around_us_holds_where_it_is_much():
+    alone = Forecast("cpu", "fp32", 10**8, peak=9 * 10**8, held=3 * 10**8)
+    assert forecast(alone).startswith("About 0.9 GB of memory at the peak (fp32 on cpu)")
+    inside = Forecast("cpu", "fp32", 10**8, peak=5_400_000_000, held=4_900_000_000)
+    assert "5.4 GB of memory at the peak, 4.9 GB of it without the model" in forecast(inside)
