@@ -3,33 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
-import sys
 from pathlib import Path
 
 import hypothesis
 import pytest
 import torch
 
+from benchmarks.torchvision import hide_if_broken
 from t2v_core.hosts.standalone import MODEL_FOLDERS
 
-
-def _hide_broken_torchvision() -> None:
-    """Make a torchvision that was built for another torch invisible.
-
-    open_clip_torch installs it; next to a CPU build of torch it fails at import, and transformers and diffusers,
-    which only want it for pictures, fail with it.
-    """
-    try:
-        importlib.import_module("torchvision")
-    except (ImportError, RuntimeError, OSError):
-        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
-            del sys.modules[name]
-        sys.modules["torchvision"] = None  # type: ignore[assignment]
-
-
-_hide_broken_torchvision()
+hide_if_broken()
 
 # A busy machine is not an error of the code.
 hypothesis.settings.register_profile(

@@ -18,10 +18,12 @@ from torch import Tensor, nn
 
 from benchmarks.compare.contender import Clip, Stages, Weights, synchronize
 from benchmarks.compare.weights import DIFFUSERS, respelt
+from benchmarks.torchvision import hide_if_broken
 from t2v_core.models.modelscope.checkpoint import Part
 from t2v_core.models.modelscope.config import ModelConfig
 from t2v_core.models.modelscope.tokenizer import tokenize
 
+hide_if_broken()
 # Their types say less than their documentation allows.
 diffusers: Any = importlib.import_module("diffusers")
 transformers: Any = importlib.import_module("transformers")

@@ -89,7 +89,7 @@ def limited(renderer, limit, stage):
 @pytest.mark.parametrize("stage", [Stage.SAMPLING, Stage.DECODING])
 def test_a_run_that_is_short_of_memory_ends_with_the_same_frames_on_a_lower_rung(renderer, expected, stage):
     _, _, free = limited(renderer, 2**40, stage)
-    renderer._model = None
+    renderer._model, renderer._prompts = None, PromptCache()
     video, notices, allocator = limited(renderer, round(free.most * 0.97), stage)
     assert allocator.refused > 0
     assert notices
