@@ -20,10 +20,7 @@ class Speed:
     attention_window: int = 0
 
     def fills(self, *, steps: int) -> dict[str, Any]:
-        """The fields by name, for a run of so many steps.
-
-        A distilled LoRA's own number of steps would be filled in here too, once a request says that it has one.
-        """
+        """The fields by name, for a run of so many steps."""
         few = steps < FEWEST_STEPS_TO_REUSE
         return dataclasses.asdict(dataclasses.replace(self, reuse_features=1) if few else self)
 

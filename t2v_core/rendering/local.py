@@ -36,7 +36,7 @@ from t2v_core.rendering.launching import Launching
 from t2v_core.rendering.local_model import LocalModel
 from t2v_core.rendering.loras import check_precision, loras_of, with_loras_named
 from t2v_core.rendering.memory_plan import MemoryPlan, plan_memory
-from t2v_core.rendering.number_formats import FP8, number_format
+from t2v_core.rendering.number_formats import number_format
 from t2v_core.rendering.plain_attention import attention_by
 from t2v_core.rendering.plan import AUTO, FUSED, Plan, Rest, resolve_precision
 from t2v_core.rendering.prompt_cache import PromptCache
@@ -80,8 +80,6 @@ class LocalRenderer:
         distillation = loras.distillation
         parameters = self._parameters(folder)
         precision = resolve_precision(request.precision, device=self._host.device(), parameters=parameters)
-        if precision == FP8 and request.lora:
-            raise problem("precision", "Weights in fp8 can't take a LoRA. Choose fp16 or bf16.")
         # A folder that has no name among the models stays named by its path, so that it's found again.
         name = request.model if folder.folder == _as_folder(request.model) else folder.name
         own = folder.config.defaults if distillation is None else distillation.over(folder.config.defaults)

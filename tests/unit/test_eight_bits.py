@@ -14,10 +14,9 @@ from t2v_core.models.catalogue import DEMO, find_model
 from t2v_core.models.loading import load_part
 from t2v_core.models.modelscope.checkpoint import Part
 from t2v_core.models.modelscope.unet import UNet3D
-from t2v_core.rendering import devices, local
+from t2v_core.rendering import devices
 from t2v_core.rendering.eight_bits import EightBits, is_narrowed
 from t2v_core.rendering.local import LocalRenderer
-from t2v_core.rendering.loras import Loras
 from t2v_core.rendering.plan import resolve_precision
 from t2v_core.rendering.upcast import widen_on_use
 from t2v_core.request import GenerationRequest
@@ -107,11 +106,7 @@ def test_the_forecast_of_memory_is_smaller(host):
     assert told["fp8"].weights < told["bf16"].weights
 
 
-def test_where_there_is_none_it_is_refused_in_a_sentence(host, monkeypatch):
-    monkeypatch.setattr(local, "with_loras_named", lambda request, find: request)
-    monkeypatch.setattr(local, "loras_of", lambda *_: Loras())
-    with pytest.raises(RequestError, match="can't take a LoRA"):
-        LocalRenderer(host).resolve(dataclasses.replace(REQUEST, precision="fp8", lora="style"))
+def test_where_there_is_none_it_is_refused_in_a_sentence(monkeypatch):
     monkeypatch.setattr(devices, "_eight_bits", lambda device: torch.no_such_dtype)
     devices.traits_of.cache_clear()
     with pytest.raises(RequestError, match="CPU has no fp8"):
