@@ -46,6 +46,7 @@ def small(tmp_path_factory):
     return json.loads((folder / "results.json").read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(not HAS_PEERS, reason="diffusers, transformers and modelscope are the others")
 def test_everybody_is_measured_and_gives_the_same(small):
@@ -62,6 +63,7 @@ def test_everybody_is_measured_and_gives_the_same(small):
     assert all(0 < each["sampling"][0] < each["seconds"][0] for each in small["rows"] if each["what"] == "end-to-end")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(not HAS_PEERS, reason="diffusers, transformers and modelscope are the others")
 def test_the_machine_is_named(small):

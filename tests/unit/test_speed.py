@@ -108,6 +108,7 @@ def test_reused_features_and_guidance_take_fewer_calls_in_a_whole_run(renderer):
     assert np.array_equal(again, exact)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [*({"speed": speed} for speed in SPEEDS if speed != EXACT), {"merge_tokens": 0.5}, {"attention_window": 6}],
