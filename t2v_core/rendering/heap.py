@@ -13,6 +13,8 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from t2v_core.rendering.devices import empty_cache
+
 logger = logging.getLogger(__name__)
 
 # Their numbers are part of glibc's interface: see mallopt(3).
@@ -45,7 +47,7 @@ def keeping_memory(*, wanted: bool) -> Iterator[None]:
         yield
     finally:
         _set(library, USUAL)
-        library.malloc_trim(0)
+        empty_cache("cpu")
 
 
 def _set(library: Any, settings: Mapping[int, int]) -> None:
@@ -72,7 +74,7 @@ def _glibc() -> Any:
         library = ctypes.CDLL(None)
         library.gnu_get_libc_version  # noqa: B018 - only glibc has it
         library.mallopt.argtypes = (ctypes.c_int, ctypes.c_int)
-        library.malloc_trim.argtypes = library.malloc.argtypes = (ctypes.c_size_t,)
+        library.malloc.argtypes = (ctypes.c_size_t,)
         library.malloc.restype, library.free.argtypes = ctypes.c_void_p, (ctypes.c_void_p,)
     except (OSError, AttributeError, TypeError):
         return None

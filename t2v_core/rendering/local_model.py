@@ -17,7 +17,7 @@ from t2v_core.models.loading import load_part
 from t2v_core.models.lora.applied import AppliedLoras
 from t2v_core.models.modelscope.attention import RememberedText
 from t2v_core.models.modelscope.checkpoint import Part
-from t2v_core.models.modelscope.layers import pack, unpack
+from t2v_core.models.modelscope.layers import pack
 from t2v_core.models.modelscope.shortcuts import NO_SHORTCUTS, Shortcuts, shortened
 from t2v_core.models.modelscope.tokenizer import tokenize
 from t2v_core.rendering.devices import empty_cache, free_memory, to_device, traits_of
@@ -216,8 +216,10 @@ class LocalModel:
         remembered: dict[int, tuple[Tensor, RememberedText]] = {}
 
         def predict(latents: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
-            # With the text itself, so that no other tensor takes its place and with it its number.
-            _, known = remembered.setdefault(id(text), (text, RememberedText(text.to(dtype))))
+            if id(text) not in remembered:
+                # With the text itself, so that no other tensor takes its place and with it its number.
+                remembered[id(text)] = (text, RememberedText(text.to(dtype)))
+            _, known = remembered[id(text)]
             with sliced(unet) if self._ladder.rung.slices else contextlib.nullcontext():
                 return call(latents.to(dtype), timesteps, known, replay=may_replay and self._launches_freely).float()
 
@@ -294,7 +296,6 @@ class LocalModel:
             part = self._residence.part(name, load)
             if self._loras.differ(name, part):
                 with self._residence.changing(name):
-                    unpack(part)
                     self._loras.update(name, part, progress=_loading(run, stoppable=stoppable, unit="layer"))
             if traits_of(self._plan.device).is_cpu and not self._formats[name].is_widened:
                 for block in blocks_of(part) if is_new else (part,):
