@@ -37,10 +37,11 @@ SCHEDULERS: Mapping[str, tuple[str, dict[str, Any]]] = {
 def build(part: Part, config: ModelConfig) -> nn.Module:
     """Their network of this size, without memory for its weights."""
     with torch.device("meta"):
-        return {Part.UNET: _unet, Part.AUTOENCODER: _autoencoder, Part.TEXT: _text}[part](config).eval()
+        return {Part.UNET: build_unet, Part.AUTOENCODER: build_autoencoder, Part.TEXT: _text}[part](config).eval()
 
 
-def _unet(config: ModelConfig) -> Any:
+def build_unet(config: ModelConfig) -> Any:
+    """Their 3D UNet. Its first transformer has 8 heads, and its first level the width of its stem."""
     unet = config.unet
     attends = [1 / 2**level in unet.attn_scales for level in range(len(unet.dim_mult))]
     return diffusers.UNet3DConditionModel(
@@ -57,7 +58,8 @@ def _unet(config: ModelConfig) -> Any:
     )
 
 
-def _autoencoder(config: ModelConfig) -> Any:
+def build_autoencoder(config: ModelConfig) -> Any:
+    """Their autoencoder."""
     vae = config.vae
     levels = len(vae.dim_mult)
     return diffusers.AutoencoderKL(

@@ -24,7 +24,7 @@ from torch import Tensor
 from benchmarks.compare.contender import Clip, Stages, Weights, synchronize
 from benchmarks.compare.weights import ORIGINAL
 from t2v_core.models.modelscope.checkpoint import Part
-from t2v_core.models.modelscope.config import ModelConfig
+from t2v_core.models.modelscope.config import AutoencoderConfig, ModelConfig, UNetConfig
 from t2v_core.models.modelscope.tokenizer import tokenize
 
 _FOLDER = Path("models/multi_modal/video_synthesis")
@@ -48,13 +48,49 @@ def load_file(name: str) -> ModuleType:
 
 
 @functools.cache
-def open_clip_transformer() -> ModuleType:
-    """open_clip's transformers without its vision half, which imports torchvision."""
+def open_clip_module(name: str) -> ModuleType:
+    """open_clip's "transformer" or "tokenizer", without the package's vision half, which imports torchvision.
+
+    Raises:
+        ImportError: the package isn't installed.
+    """
     empty = {name: ModuleType(name) for name in (_OPEN_CLIP, "torchvision", "torchvision.ops", "torchvision.ops.misc")}
     empty[_OPEN_CLIP].__path__ = [_package("open_clip")]
     vars(empty["torchvision.ops.misc"])["FrozenBatchNorm2d"] = type("FrozenBatchNorm2d", (), {})
     with _in_place_of_modules(empty):
-        return importlib.import_module(f"{_OPEN_CLIP}.transformer")
+        return importlib.import_module(f"{_OPEN_CLIP}.{name}")
+
+
+def build_unet(unet: UNetConfig) -> Any:
+    """Its 3D UNet of this size, whose norms have 32 groups and whose decoder takes text of width 1024 only."""
+    return load_file("unet_sd").UNetSD(
+        in_dim=unet.in_dim,
+        dim=unet.dim,
+        context_dim=unet.context_dim,
+        out_dim=unet.out_dim,
+        dim_mult=list(unet.dim_mult),
+        num_heads=unet.num_heads,
+        head_dim=unet.head_dim,
+        num_res_blocks=unet.res_blocks,
+        attn_scales=list(unet.attn_scales),
+    )
+
+
+def build_autoencoder(vae: AutoencoderConfig, file: Path | None = None) -> Any:
+    """Its autoencoder of this size, whose norms have 32 groups, with a file's weights where one is given."""
+    sizes = {
+        "double_z": True,
+        "z_channels": vae.z_dim,
+        "resolution": 256,
+        "in_channels": 3,
+        "out_ch": 3,
+        "ch": vae.dim,
+        "ch_mult": list(vae.dim_mult),
+        "num_res_blocks": vae.res_blocks,
+        "attn_resolutions": [],
+        "dropout": 0.0,
+    }
+    return load_file("autoencoder").AutoencoderKL(sizes, vae.z_dim, *([str(file)] if file else []))
 
 
 class ModelScope:
@@ -145,34 +181,8 @@ class ModelScope:
         if part is Part.TEXT:
             text = config.text
             sizes = (text.context_length, text.vocab_size, text.width, text.heads, text.layers)
-            return open_clip_transformer().TextTransformer(*sizes, output_dim=text.width)
-        if part is Part.UNET:
-            unet = config.unet
-            return load_file("unet_sd").UNetSD(
-                in_dim=unet.in_dim,
-                dim=unet.dim,
-                context_dim=unet.context_dim,
-                out_dim=unet.out_dim,
-                dim_mult=list(unet.dim_mult),
-                num_heads=unet.num_heads,
-                head_dim=unet.head_dim,
-                num_res_blocks=unet.res_blocks,
-                attn_scales=list(unet.attn_scales),
-            )
-        vae = config.vae
-        sizes = {
-            "double_z": True,
-            "z_channels": vae.z_dim,
-            "resolution": 256,
-            "in_channels": 3,
-            "out_ch": 3,
-            "ch": vae.dim,
-            "ch_mult": list(vae.dim_mult),
-            "num_res_blocks": vae.res_blocks,
-            "attn_resolutions": [],
-            "dropout": 0.0,
-        }
-        return load_file("autoencoder").AutoencoderKL(sizes, vae.z_dim, *([str(file)] if file else []))
+            return open_clip_module("transformer").TextTransformer(*sizes, output_dim=text.width)
+        return build_unet(config.unet) if part is Part.UNET else build_autoencoder(config.vae, file)
 
     @contextmanager
     def _sinusoids_in_its_format(self) -> Iterator[None]:
