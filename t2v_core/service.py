@@ -149,9 +149,9 @@ def _save(video: Video, placement: Placement, run: Run, *, infotext: str) -> Cli
     if placement.text_beside:
         save_text(infotext, path.with_suffix(".txt"))
     if placement.frames_beside:
-        save_frames(video.frames, path.with_name(f"{path.stem}-frames"))
+        save_frames(video.frames[:], path.with_name(f"{path.stem}-frames"))
     # A copy: whoever keeps a view of one frame keeps the whole video.
-    return ClipSaved(path, video.partial or encoded < frames, infotext, video.frames[0].copy())
+    return ClipSaved(path, video.partial or encoded < frames, infotext, video.frames[:1][0].copy())
 
 
 def _until_stopped(indices: Iterable[int], run: Run) -> Iterator[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,23 @@ if TYPE_CHECKING:
     from t2v_core.request import GenerationRequest
 
 Frames = npt.NDArray[np.uint8]
+
+
+class FrameSource(Protocol):
+    """Frames (f, h, w, 3) uint8 RGB that needn't all be in memory: an array, or a file that is read in pieces."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(f, h, w, 3)."""
+        ...
+
+    def __len__(self) -> int:
+        """How many frames there are."""
+        ...
+
+    def __getitem__(self, index: slice, /) -> Frames:
+        """Some of them, (n, h, w, 3), in memory."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +47,7 @@ class Video:
     `notes` are further facts for the infotext; `versions` are of the programs that the frames depend on.
     """
 
-    frames: Frames
+    frames: FrameSource
     request: GenerationRequest
     model: ModelIdentity
     steps_done: int
@@ -39,5 +56,6 @@ class Video:
     versions: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.frames.ndim != 4 or self.frames.shape[-1] != 3 or self.frames.dtype != np.uint8:
-            raise ValueError(f"frames are (f, h, w, 3) uint8, not {self.frames.shape} {self.frames.dtype}")
+        first = self.frames[:1]
+        if len(self.frames.shape) != 4 or self.frames.shape[-1] != 3 or first.dtype != np.uint8:
+            raise ValueError(f"frames are (f, h, w, 3) uint8, not {self.frames.shape} {first.dtype}")

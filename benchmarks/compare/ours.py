@@ -90,7 +90,7 @@ class Ours:
             seconds=ended - began,
             sampling=clock.began[Stage.DECODING] - clock.began[Stage.SAMPLING],
             decoding=ended - clock.began[Stage.DECODING],
-            frames=np.divide(video.frames, 255, dtype=np.float32),
+            frames=np.divide(video.frames[:], 255, dtype=np.float32),
         )
 
     def _ready(self, **fields: Any) -> LocalModel:

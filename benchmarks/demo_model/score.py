@@ -57,7 +57,7 @@ def samples(count: int, *, held_out: bool, request: GenerationRequest, seed: int
         asked = GenerationRequest(**{**asdict(request), "prompt": caption, "seed": seed * 1000 + index})
         started = time.perf_counter()
         video = renderer.render(renderer.resolve(asked), Run())
-        yield Sample(caption, scene, video.frames, time.perf_counter() - started)
+        yield Sample(caption, scene, video.frames[:], time.perf_counter() - started)
 
 
 def score(count: int, *, held_out: bool, request: GenerationRequest, seed: int = SEED) -> Score:

@@ -60,7 +60,7 @@ def _names(video: Video) -> Any:
         "VideoNames", (images.FilenameGenerator,), {"replacements": images.FilenameGenerator.replacements | ours}
     )
     height, width = video.frames.shape[1:3]
-    first = Image.fromarray(video.frames[0])
+    first = Image.fromarray(video.frames[:1][0])
     processing = SimpleNamespace(
         prompt=request.prompt,
         negative_prompt=request.negative_prompt,
