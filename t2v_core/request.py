@@ -9,6 +9,7 @@ from typing import Any
 
 from t2v_core.errors import FieldProblem, RequestError
 from t2v_core.fields import Choices, closest, fields_of, problems_in, spec
+from t2v_core.source_fields import SourceFields
 from t2v_core.speed import EXACT, SPEEDS
 
 RANDOM_SEED = -1
@@ -30,10 +31,10 @@ class ModelDefaults:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GenerationRequest:
+class GenerationRequest(SourceFields):
     """What to make. None stands for the chosen model's own value; `resolve` fills it in.
 
-    Every field's label, limits, help and infotext key are written here and nowhere else.
+    Every field's label, limits, help and infotext key are written here, or in the base for its group, and nowhere else.
     """
 
     prompt: str = spec("", "Prompt", "What the video shows. May be empty.")
@@ -170,6 +171,104 @@ class GenerationRequest:
         off=0,
         otherwise="the speed's",
     )
+    window: int | None = spec(
+        None,
+        "Window",
+        "How many frames are made together. Longer clips are made of overlapping windows, in no more memory; 0 is all "
+        "frames at once.",
+        infotext="Window",
+        minimum=0,
+        maximum=4096,
+        usual=64,
+        step=1,
+        group="Length",
+        off=0,
+        otherwise="all at once up to twice the model's own frames, then the model's own frames",
+    )
+    window_overlap: int | None = spec(
+        None,
+        "Window overlap",
+        "How many frames a window has in common with the next one: more are smoother and slower.",
+        infotext="Window overlap",
+        minimum=0,
+        maximum=4095,
+        usual=32,
+        step=1,
+        group="Length",
+        otherwise="a quarter of the window",
+    )
+    loop: bool = spec(
+        False,
+        "Seamless loop",
+        "The last frame leads back to the first.",
+        infotext="Loop",
+        group="Length",
+    )
+    fill_in: int = spec(
+        0,
+        "Fill in",
+        "Makes few frames first, and then those in between: 1 fills in every second frame, 2 three of four, 3 seven of "
+        "eight. For slow, steady motion.",
+        infotext="Fill in",
+        minimum=0,
+        maximum=3,
+        step=1,
+        group="Length",
+    )
+    refine: float = spec(
+        0.0,
+        "Refine",
+        "How many times larger a second pass makes the picture, with new detail; 1 keeps the size, 0 is off.",
+        infotext="Refine",
+        minimum=0,
+        maximum=8,
+        usual=4,
+        step=0.25,
+        group="Refine",
+    )
+    refine_strength: float = spec(
+        0.4,
+        "Refine strength",
+        "How much the second pass may change: 0.2 sharpens, 0.6 draws anew.",
+        infotext="Refine strength",
+        minimum=0,
+        maximum=1,
+        step=0.05,
+        group="Refine",
+    )
+    refine_steps: int | None = spec(
+        None,
+        "Refine steps",
+        "Of the second pass' whole schedule; the strength says how many of them are done.",
+        infotext="Refine steps",
+        minimum=1,
+        maximum=1000,
+        usual=100,
+        step=1,
+        group="Refine",
+        otherwise="the first pass'",
+    )
+    refine_model: str = spec(
+        "",
+        "Refine model",
+        "The second pass' model, such as zeroscope XL. Default: the first pass'.",
+        infotext="Refine model",
+        group="Refine",
+    )
+    tile: int | None = spec(
+        None,
+        "Tile",
+        "Makes larger pictures of overlapping tiles of so many pixels, in less memory; 0 is none.",
+        infotext="Tile",
+        minimum=0,
+        maximum=4096,
+        usual=1024,
+        step=8,
+        multiple=8,
+        group="Refine",
+        off=0,
+        otherwise="none in the first pass, 512 in the second",
+    )
     count: int = spec(
         1,
         "Clips",
@@ -276,16 +375,28 @@ class GenerationRequest:
         """Fill the fields left open with the model's own values, and the shortcuts with the speed's.
 
         Raises:
-            RequestError: there is no speed of that name.
+            RequestError: there is no speed of that name, or windows that don't reach each other.
         """
         if self.speed not in SPEEDS:
             raise problem("speed", f"There is no speed {self.speed!r}. {closest(self.speed, list(SPEEDS))}")
         fills = dataclasses.asdict(defaults)
         steps = fills["steps"] if self.steps is None else self.steps
         fills |= SPEEDS[self.speed].fills(steps=steps)
+        fills |= self._window_fills(own=defaults.frames)
         return dataclasses.replace(
             self, **{name: value for name, value in fills.items() if getattr(self, name) is None}
         )
+
+    def _window_fills(self, *, own: int) -> dict[str, Any]:
+        """How a long clip is cut, for a model that knows clips of so many frames."""
+        frames = own if self.frames is None else self.frames
+        window = (0 if frames <= 2 * own else own) if self.window is None else self.window
+        if not window:
+            return {"window": 0}
+        overlap = window // 4 if self.window_overlap is None else self.window_overlap
+        if overlap >= window:
+            raise problem("window_overlap", f"Windows of {window} frames can't overlap by {overlap}; choose less.")
+        return {"window": window, "window_overlap": overlap}
 
     def with_field(self, name: str, value: Any) -> GenerationRequest:
         """The same request with one field changed."""
@@ -293,7 +404,7 @@ class GenerationRequest:
 
 
 FIELDS = fields_of(GenerationRequest)
-"""Every field by name, in the order of the class body."""
+"""Every field by name, in the order of the class body; those of its bases come last."""
 
 
 def problem(field: str, message: str) -> RequestError:

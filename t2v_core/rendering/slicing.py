@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from t2v_core.models.modelscope.attention import SpatialTransformer, TemporalTransformer
+from t2v_core.models.modelscope.attention import RememberedText, SpatialTransformer, TemporalTransformer
 
 TOKENS_AT_ONCE = 4096
 """Tokens of a slice, at least one frame's or one place's: enough to keep a small GPU busy."""
@@ -52,10 +52,18 @@ def _by_frames(
     result = torch.empty_like(x)
     for start in range(0, frames, at_once):
         some = x[start : start + at_once]
-        result[start : start + at_once] = forward(some, text, len(some), **rest)
+        result[start : start + at_once] = forward(some, _of_frames(text, start, at_once), len(some), **rest)
         if first_only:
             break
     return result
+
+
+def _of_frames(text: Any, start: int, count: int) -> Any:
+    """The text of some frames, where each has its own."""
+    frames = slice(start, start + count)
+    if isinstance(text, RememberedText):
+        return text.of_frames(frames)
+    return text[:, frames] if text.ndim == 4 else text
 
 
 def _by_places(forward: Callable[..., Tensor], tokens: Tensor, *rest: Any, first_only: bool, **more: Any) -> Tensor:

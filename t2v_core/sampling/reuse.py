@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from t2v_core.sampling.guidance import Half
-from t2v_core.sampling.schedule import Level
+from t2v_core.sampling.schedule import Level, step_of
 
 
 class DeepFeatures:
@@ -23,14 +23,14 @@ class DeepFeatures:
     """
 
     def __init__(self, levels: Sequence[Level], *, every: int) -> None:
-        self._sigmas = [level.sigma for level in levels]
+        self._levels = levels
         self._every = every
         self._kept: dict[Half, tuple[int, Tensor]] = {}
         self._next: tuple[int, tuple[Half, ...]] = (0, ())
 
     def announce(self, level: Level, halves: tuple[Half, ...]) -> None:
         """The next call of the network is at this level, with a batch of these halves."""
-        self._next = sum(sigma > level.sigma for sigma in self._sigmas), halves
+        self._next = step_of(level, self._levels), halves
 
     def __call__(self, compute: Callable[[], Tensor]) -> Tensor:
         """The inner blocks' features, the halves along their first axis; `compute` runs those blocks.

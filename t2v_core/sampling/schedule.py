@@ -7,7 +7,7 @@ The variance-exploding noise level of the same latents (arXiv 2206.00364) is sig
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +51,14 @@ class Level:
 
 
 NO_NOISE = Level(0.0, 1.0, 0.0)
+
+
+def step_of(level: Level, levels: Sequence[Level]) -> int:
+    """Which step of a run a noise level belongs to, from 0: a counter would be lost by a run that is taken up again.
+
+    A sampler may ask at levels between those of the run's steps.
+    """
+    return sum(other.sigma > level.sigma for other in levels)
 
 
 @dataclass(frozen=True, slots=True)

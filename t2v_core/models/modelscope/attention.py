@@ -23,17 +23,30 @@ _SHORT_SEQUENCE = 32
 
 
 class RememberedText:
-    """A prompt's features (b, n, c_text) with their keys and values, which every layer makes once for all steps."""
+    """A prompt's features with their keys and values, which every layer makes once for all steps.
 
-    def __init__(self, features: Tensor) -> None:
+    They are (b, n, c_text), or (b, f, n, c_text) where each frame has a text of its own.
+    """
+
+    def __init__(self, features: Tensor, *, part_of: RememberedText | None = None, frames: slice = slice(None)) -> None:
         self.features = features
+        self._whole, self._frames = part_of, frames
         self._projected: dict[Attention, tuple[Tensor, Tensor]] = {}
 
     def projected(self, layer: Attention) -> tuple[Tensor, Tensor]:
-        """The layer's keys and values, (b, n, heads·d)."""
+        """The layer's keys and values, (b, n, heads·d) or (b, f, n, heads·d)."""
+        if self._whole is not None:
+            key, value = self._whole.projected(layer)
+            return key[:, self._frames], value[:, self._frames]
         if layer not in self._projected:
             self._projected[layer] = (layer.to_k(self.features), layer.to_v(self.features))
         return self._projected[layer]
+
+    def of_frames(self, frames: slice) -> RememberedText:
+        """The text of some of the frames."""
+        if self.features.ndim == 3:
+            return self
+        return RememberedText(self.features[:, frames], part_of=self, frames=frames)
 
 
 class Attention(nn.Module):
@@ -55,9 +68,9 @@ class Attention(nn.Module):
     def forward(
         self, tokens: Tensor, text: Tensor | RememberedText | None = None, *, plus: Tensor | None = None
     ) -> Tensor:
-        """Attend from tokens (b, f, p, c) to themselves along `axes`, or all of a clip to its text (b, n, c_text).
+        """Attend from tokens (b, f, p, c) to themselves along `axes`, or all of a clip to its text.
 
-        `plus` (b, f, p, c) is added to the result.
+        The text is (b, n, c_text), or each frame's own, (b, f, n, c_text). `plus` (b, f, p, c) is added to the result.
         """
         mixed = self._to_themselves(tokens) if text is None else self._to_text(tokens, text)
         return self.to_out[0](mixed, plus=plus)
@@ -74,14 +87,16 @@ class Attention(nn.Module):
         return torch.stack([rearrange(clip, f"{target} -> {source}", **sizes) for clip in clips])
 
     def _to_text(self, tokens: Tensor, text: Tensor | RememberedText) -> Tensor:
-        # Every frame sees the same text: the frames join the queries.
         remembered = text if isinstance(text, RememberedText) else RememberedText(text)
-        query = rearrange(self.to_q(tokens), "b f p (heads d) -> b heads (f p) d", heads=self.heads)
-        key, value = (
-            rearrange(part, "b n (heads d) -> b heads n d", heads=self.heads) for part in remembered.projected(self)
+        # Where every frame sees the same text, the frames join the queries.
+        over = "b heads (f p) d" if remembered.features.ndim == 3 else "(b f) heads p d"
+        of_text = (
+            "b n (heads d) -> b heads n d" if remembered.features.ndim == 3 else "b f n (heads d) -> (b f) heads n d"
         )
+        query = rearrange(self.to_q(tokens), f"b f p (heads d) -> {over}", heads=self.heads)
+        key, value = (rearrange(part, of_text, heads=self.heads) for part in remembered.projected(self))
         mixed = attend(query, key, value)
-        return rearrange(mixed, "b heads (f p) d -> b f p (heads d)", f=tokens.shape[1])
+        return rearrange(mixed, f"{over} -> b f p (heads d)", b=tokens.shape[0], f=tokens.shape[1])
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -146,7 +161,7 @@ class TransformerBlock(nn.Module):
         self.norm3 = nn.LayerNorm(dim)
 
     def forward(self, tokens: Tensor, text: Tensor | RememberedText | None) -> Tensor:
-        """Tokens (b, f, p, c), text (b, n, c_text) or None to attend to the tokens once more."""
+        """Tokens (b, f, p, c), text as `Attention` takes it, or None to attend to the tokens once more."""
         tokens = self.attn1(self.norm1(tokens), plus=tokens)
         tokens = self.attn2(self.norm2(tokens), text, plus=tokens)
         return self.ff(self.norm3(tokens), plus=tokens)
@@ -166,7 +181,7 @@ class SpatialTransformer(nn.Module):
         start_at_zero(self.proj_out)
 
     def forward(self, x: Tensor, text: Tensor | RememberedText, frames: int) -> Tensor:
-        """Feature maps ((b f), c, h, w) and text (b, n, c_text); statistics of the norm are one frame's."""
+        """Feature maps ((b f), c, h, w) and text as `Attention` takes it; statistics of the norm are one frame's."""
         tokens = self.proj_in(rearrange(self.norm(x), "(b f) c h w -> b f (h w) c", f=frames))
         for block in self.transformer_blocks:
             tokens = block(tokens, text)

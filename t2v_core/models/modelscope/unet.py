@@ -77,7 +77,7 @@ class UNet3D(nn.Module):
         Args:
             latents: (b, c, f, h, w), any f, h, w from 1 on.
             timesteps: (b,), 0 to 999, fractions allowed.
-            text: (b, n, d), the text tower's output.
+            text: (b, n, d), the text tower's output, or (b, f, n, d), one for each frame.
             memo: stands between the network and its deep blocks; without one they run.
 
         Returns:
