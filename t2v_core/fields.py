@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import inspect
 import math
 import types
 import typing
@@ -75,9 +76,11 @@ def spec(default: Any, label: str, help: str, **rest: Any) -> Any:
 
 
 def fields_of(request_type: type) -> dict[str, Field]:
-    """The rows of a request type by name, in their order."""
+    """The rows of a request type by name: its own in their order, then those of each of its bases."""
     hints = typing.get_type_hints(request_type)
-    return {field.name: _row(field, hints[field.name]) for field in dataclasses.fields(request_type)}
+    rows = {field.name: _row(field, hints[field.name]) for field in dataclasses.fields(request_type)}
+    order = (name for owner in request_type.__mro__ for name in inspect.get_annotations(owner))
+    return {name: rows[name] for name in order}
 
 
 def _row(field: dataclasses.Field[Any], hint: Any) -> Field:

@@ -21,6 +21,11 @@ class Host(Protocol):
         """Where videos go if the user names no folder."""
         ...
 
+    @property
+    def input_folders(self) -> Sequence[Path] | None:
+        """Folders and files that a request's pictures and videos may lie in or be; None where they may lie anywhere."""
+        ...
+
     def device(self) -> str:
         """The torch device to run on, such as "cuda", "mps" or "cpu"."""
         ...

@@ -25,6 +25,7 @@ from t2v_core.rendering.renderer import Renderer
 from t2v_core.request import LARGEST_SEED, RANDOM_SEED, GenerationRequest
 from t2v_core.run import ClipSaved, ClipStarted, Notice, Run, Stage
 from t2v_core.sampling import SAMPLERS, SCHEDULES
+from t2v_core.source_fields import FITS
 from t2v_core.speed import SPEEDS
 from t2v_core.video import Frames, Video
 
@@ -38,6 +39,7 @@ CHOICES: Choices = {
     "attention": ATTENTIONS,
     "memory": MEMORY,
     "speed": tuple(SPEEDS),
+    "fit": FITS,
 }
 """What the fields that name a row of a table may say, made from the tables."""
 

@@ -28,6 +28,7 @@ class HostStub:
     def __init__(self, folder: Path) -> None:
         self.models_folders = tuple(folder / "models" / name for name in MODEL_FOLDERS)
         self.output_folder = folder / "outputs"
+        self.input_folders = None
 
     def device(self) -> str:
         return "cpu"

@@ -19,11 +19,16 @@ OUTPUT_FOLDER = Path("outputs") / "txt2video-videos"
 
 @dataclass(frozen=True, slots=True)
 class StandaloneHost:
-    """`models_folder`, `device_name` and `output` override what is found by itself."""
+    """`models_folder`, `device_name` and `output` override what is found by itself.
+
+    Who can start programs here can read files anyway, so pictures and videos may lie anywhere; a page for others says
+    where.
+    """
 
     models_folder: Path | None = None
     device_name: str | None = None
     output: Path | None = None
+    input_folders: Sequence[Path] | None = None
 
     @property
     def models_folders(self) -> Sequence[Path]:

@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "t2v_core"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-VOCABULARY = {"request", "fields", "video", "run", "errors", "infotext", "host", "speed"}
+VOCABULARY = {"request", "fields", "video", "run", "errors", "infotext", "host", "speed", "source_fields"}
 CRAFT = {"models", "sampling", "media", "postprocess"}
 MAY_IMPORT = {
     **dict.fromkeys(VOCABULARY, VOCABULARY),

@@ -80,6 +80,7 @@ def test_there_is_a_flag_for_every_field_and_it_reaches_the_request(renderers):
         "attention": "plain",
         "memory": "slices",
         "speed": "Draft",
+        "fit": "pad",
     }
     wanted = {}
     flags = []

@@ -230,6 +230,23 @@ CHANGED = {
     "vae_precision": "fp32",
     "attention": "plain",
     "split_guidance": True,
+    "source": "clips/a, b: c.mp4",
+    "source_start": 1.5,
+    "source_end": 9.25,
+    "strength": 0.3,
+    "fit": "pad",
+    "mask": 'C:\\masks\\my "best".png',
+    "mask_keeps": True,
+    "mask_grow": -3,
+    "mask_feather": 12,
+    "first_frame": "一.png",
+    "last_frame": "/tmp/last.jpg",
+    "anchors": "8: a.png @ 0.7; 75%: b.png",
+    "anchor_fade": 4,
+    "continue_from": "old.mp4",
+    "continue_frames": 6,
+    "join": True,
+    "match_colors": False,
 }
 
 

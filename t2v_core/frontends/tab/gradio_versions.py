@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -43,6 +45,11 @@ def unchanged() -> Any:
 def file_url(path: str) -> str:
     """Where the page finds a file that the server may serve; relative, so that a subpath doesn't matter."""
     return f"{'file=' if MAJOR < 5 else 'gradio_api/file='}{quote(path, safe='/:')}"
+
+
+def upload_folder() -> Path:
+    """Where files that a page uploads lie, as every version of gradio finds it."""
+    return Path(os.environ.get("GRADIO_TEMP_DIR") or Path(tempfile.gettempdir()) / "gradio")
 
 
 def send_button(label: str, *, elem_id: str) -> Any:

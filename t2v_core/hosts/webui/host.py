@@ -8,6 +8,7 @@ from pathlib import Path
 
 from modules import devices, paths, sd_models
 
+from t2v_core.frontends.tab.gradio_versions import upload_folder
 from t2v_core.hosts.standalone import MODEL_FOLDERS
 from t2v_core.hosts.webui import settings
 
@@ -24,6 +25,11 @@ class WebUIHost:
     def output_folder(self) -> Path:
         """The folder of Settings ▸ Paths for saving."""
         return settings.output_folder()
+
+    @property
+    def input_folders(self) -> Sequence[Path]:
+        """What the page was given to upload, and what this WebUI has made; a path from a page leads nowhere else."""
+        return (upload_folder(), settings.output_folder(), *settings.image_folders())
 
     def device(self) -> str:
         """The device that the WebUI uses for Stable Diffusion, which its command line may have chosen."""

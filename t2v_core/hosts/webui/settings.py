@@ -49,6 +49,12 @@ def _like_field(name: str) -> Option:
 AT_START = ("format", "crf", "preset", "vae_precision", "attention")
 """The fields whose value at the page's start is an option."""
 
+IMAGE_FOLDERS = (
+    *("outdir_samples", "outdir_txt2img_samples", "outdir_img2img_samples", "outdir_extras_samples"),
+    *("outdir_grids", "outdir_txt2img_grids", "outdir_img2img_grids", "outdir_save", "outdir_init_images", "temp_dir"),
+)
+"""The WebUI's own options that name folders of pictures; some are empty, some not in every WebUI."""
+
 OPTIONS: dict[str, Option] = {
     "outdir": Option("", "Output directory for txt2video", f"empty: {OUTPUT_FOLDER.as_posix()}", section=PATHS_SECTION),
     "filename_pattern": Option(
@@ -91,6 +97,12 @@ def value(name: str) -> Any:
 def output_folder() -> Path:
     """Where videos go; a relative folder begins at the WebUI's data folder."""
     return Path(paths.data_path) / (value("outdir") or OUTPUT_FOLDER)
+
+
+def image_folders() -> tuple[Path, ...]:
+    """Where the WebUI's own pictures lie: those of Paths for saving, and of temporary ones."""
+    set_here = (getattr(shared.opts, name, "") for name in IMAGE_FOLDERS)
+    return tuple(Path(paths.data_path) / folder for folder in set_here if folder)
 
 
 def rest() -> Rest:
