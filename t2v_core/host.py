@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
+
+from t2v_core.video import Frames
+
+Upscaler = Callable[[Frames, int, int], Frames]
+"""`upscaler(frame, width, height)`: one frame (h, w, 3) uint8 RGB at that size, or at the size that it can make."""
 
 
 class Host(Protocol):
@@ -32,4 +37,8 @@ class Host(Protocol):
 
     def borrow_device(self) -> AbstractContextManager[None]:
         """Have the device to ourselves; whoever used it before gets it back as it was, whatever happens."""
+        ...
+
+    def upscalers(self) -> Mapping[str, Upscaler]:
+        """What else than Lanczos makes frames larger here, by the names that people know; none outside a WebUI."""
         ...

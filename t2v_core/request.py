@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from t2v_core.errors import FieldProblem, RequestError
 from t2v_core.fields import Choices, closest, fields_of, problems_in, spec
+from t2v_core.finish_fields import FinishFields
 from t2v_core.source_fields import SourceFields
 from t2v_core.speed import EXACT, SPEEDS
+
+Value = TypeVar("Value")
 
 RANDOM_SEED = -1
 LARGEST_SEED = 2**32 - 1
@@ -31,7 +34,7 @@ class ModelDefaults:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GenerationRequest(SourceFields):
+class GenerationRequest(SourceFields, FinishFields):
     """What to make. None stands for the chosen model's own value; `resolve` fills it in.
 
     Every field's label, limits, help and infotext key are written here, or in the base for its group, and nowhere else.
@@ -410,3 +413,9 @@ FIELDS = fields_of(GenerationRequest)
 def problem(field: str, message: str) -> RequestError:
     """A `RequestError` about one field."""
     return RequestError([FieldProblem(field, message)])
+
+
+def decided(value: Value | None) -> Value:
+    """A field of a resolved request, which is never open."""
+    assert value is not None
+    return value

@@ -24,8 +24,10 @@ class Stage(str, enum.Enum):
     DOWNLOADING = "Downloading"
     LOADING = "Loading"
     TEXT = "Text"
+    SOURCE = "Source"
     SAMPLING = "Sampling"
     DECODING = "Decoding"
+    UPSCALING = "Upscaling"
     ENCODING = "Encoding"
 
 
@@ -126,9 +128,9 @@ class Run:
         total: int,
         unit: str,
         units: Callable[[Item], int] = lambda item: 1,
+        done: int = 0,
     ) -> Iterator[Item]:
-        """Yield the items, reporting each as `units(item)` units of `stage` once it's dealt with."""
-        done = 0
+        """Yield the items, reporting each as `units(item)` units of `stage` once it's dealt with, `done` before."""
         self.report(Progress(stage, done, total, unit))
         for item in items:
             yield item

@@ -19,6 +19,7 @@ from t2v_core.media import PRESETS, WRITERS, Encoding
 from t2v_core.media.naming import Placement
 from t2v_core.media.output import check_output_folder, estimated_bytes, save, save_frames, save_text
 from t2v_core.models.catalogue import DEMO, DEMO_KNOWS
+from t2v_core.postprocess import INTERPOLATIONS
 from t2v_core.rendering.measures import MEMORY
 from t2v_core.rendering.plan import ATTENTIONS, PRECISIONS, VAE_PRECISIONS
 from t2v_core.rendering.renderer import Renderer
@@ -40,6 +41,7 @@ CHOICES: Choices = {
     "memory": MEMORY,
     "speed": tuple(SPEEDS),
     "fit": FITS,
+    "interpolation": INTERPOLATIONS,
 }
 """What the fields that name a row of a table may say, made from the tables."""
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from benchmarks.torchvision import hide_if_broken
+from t2v_core.host import Upscaler
 from t2v_core.hosts.standalone import MODEL_FOLDERS
 
 hide_if_broken()
@@ -32,6 +33,9 @@ class HostStub:
 
     def device(self) -> str:
         return "cpu"
+
+    def upscalers(self) -> dict[str, Upscaler]:
+        return {}
 
     def borrow_device(self) -> contextlib.nullcontext[None]:
         return contextlib.nullcontext()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from t2v_core.host import Upscaler
 from t2v_core.request import problem
 
 MODEL_FOLDERS = ("ModelScope", "text2video")
@@ -51,6 +52,10 @@ class StandaloneHost:
         from t2v_core.rendering.devices import best_device
 
         return _usable(self.device_name) if self.device_name else best_device()
+
+    def upscalers(self) -> Mapping[str, Upscaler]:
+        """None but our own."""
+        return {}
 
     @contextlib.contextmanager
     def borrow_device(self) -> Iterator[None]:

@@ -12,12 +12,24 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "t2v_core"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-VOCABULARY = {"request", "fields", "video", "run", "errors", "infotext", "host", "speed", "source_fields"}
+VOCABULARY = {
+    "request",
+    "fields",
+    "video",
+    "run",
+    "errors",
+    "infotext",
+    "host",
+    "speed",
+    "source_fields",
+    "finish_fields",
+}
 CRAFT = {"models", "sampling", "media", "postprocess"}
 MAY_IMPORT = {
     **dict.fromkeys(VOCABULARY, VOCABULARY),
     **{name: VOCABULARY | {name} for name in CRAFT},
     "rendering": VOCABULARY | CRAFT | {"rendering"},
+    "finishing": VOCABULARY | CRAFT,
     "service": VOCABULARY | CRAFT | {"rendering"},
     "jobs": VOCABULARY | CRAFT | {"rendering", "service"},
 }

@@ -80,6 +80,8 @@ def test_there_is_a_flag_for_every_field_and_it_reaches_the_request(renderers):
         "attention": "plain",
         "memory": "slices",
         "speed": "Draft",
+        "upscaler": "lanczos",
+        "interpolation": "blend",
         "fit": "pad",
     }
     wanted = {}

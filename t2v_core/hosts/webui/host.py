@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from modules import devices, paths, sd_models
 
 from t2v_core.frontends.tab.gradio_versions import upload_folder
+from t2v_core.host import Upscaler
 from t2v_core.hosts.standalone import MODEL_FOLDERS
-from t2v_core.hosts.webui import settings
+from t2v_core.hosts.webui import settings, upscalers
 
 
 class WebUIHost:
@@ -34,6 +35,10 @@ class WebUIHost:
     def device(self) -> str:
         """The device that the WebUI uses for Stable Diffusion, which its command line may have chosen."""
         return str(devices.device)
+
+    def upscalers(self) -> Mapping[str, Upscaler]:
+        """The WebUI's own upscalers, as in its Extras tab."""
+        return upscalers.found()
 
     @contextlib.contextmanager
     def borrow_device(self) -> Iterator[None]:

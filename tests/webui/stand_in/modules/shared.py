@@ -11,3 +11,4 @@ opts = Options(shared_options.options_templates)
 state = State()
 prompt_styles = StyleDatabase()
 demo = None
+sd_upscalers = []
