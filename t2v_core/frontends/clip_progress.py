@@ -8,8 +8,10 @@ from t2v_core.run import ClipStarted, Event, Progress, Stage
 SHARES = (
     (Stage.LOADING, 0.05),
     (Stage.TEXT, 0.01),
-    (Stage.LOADING, 0.06),
-    (Stage.SAMPLING, 0.72),
+    (Stage.LOADING, 0.01),
+    (Stage.SOURCE, 0.02),
+    (Stage.LOADING, 0.05),
+    (Stage.SAMPLING, 0.7),
     (Stage.LOADING, 0.02),
     (Stage.DECODING, 0.1),
     (Stage.ENCODING, 0.04),

@@ -11,15 +11,16 @@ from t2v_core.request import GenerationRequest
 from t2v_core.run import ClipStarted, Notice, Progress, Stage
 
 FIRST = [Stage.LOADING, Stage.TEXT, Stage.LOADING, Stage.SAMPLING, Stage.LOADING, Stage.DECODING, Stage.ENCODING]
+FROM_SOURCE = [*FIRST[:2], Stage.LOADING, Stage.SOURCE, *FIRST[2:]]
 LATER = [Stage.TEXT, Stage.SAMPLING, Stage.DECODING, Stage.ENCODING]
 
 
 def test_the_shares_are_those_of_a_whole_clip():
-    assert [stage for stage, _ in SHARES] == FIRST
+    assert [stage for stage, _ in SHARES] == FROM_SOURCE
     assert sum(share for _, share in SHARES) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("stages", [FIRST, LATER], ids=["first clip", "later clip"])
+@pytest.mark.parametrize("stages", [FIRST, FROM_SOURCE, LATER], ids=["first clip", "from a source", "later clip"])
 def test_the_fraction_never_goes_back_and_ends_at_one(stages):
     progress, seen = ClipProgress(), []
     progress(ClipStarted(1, 3, GenerationRequest(fps=12.0)))
@@ -38,7 +39,7 @@ def test_the_fraction_never_goes_back_and_ends_at_one(stages):
 def test_sampling_counts_by_its_steps():
     progress = ClipProgress()
     progress(Progress(Stage.SAMPLING, 8, 16, "step"))
-    assert progress.fraction == pytest.approx(0.12 + 0.36)
+    assert progress.fraction == pytest.approx(0.14 + 0.35)
     assert progress.words == "Sampling 8/16"
 
 

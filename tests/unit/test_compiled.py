@@ -279,5 +279,5 @@ def test_attention_is_computed_as_asked(host, said, monkeypatch):
     monkeypatch.setattr(plain_module, "plain_attention", lambda *a, **k: made.append(1) or plain(*a, **k))
     video = render(host, said, attention="plain")
     assert made
-    assert np.abs(video.frames.astype(int) - ordinary.frames).max() <= 1
+    assert np.abs(np.asarray(video.frames).astype(int) - np.asarray(ordinary.frames)).max() <= 1
     assert video.request.attention == "plain"

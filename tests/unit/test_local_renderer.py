@@ -72,7 +72,7 @@ def test_every_layout_gives_the_same_frames(host, states, renderer):
         frames[name] = render(renderer, sized).frames
     first = next(iter(frames.values()))
     assert first.shape == (3, 8, 16, 3)
-    assert first.std() > 10
+    assert np.asarray(first).std() > 10
     for name, others in frames.items():
         assert np.array_equal(first, others), name
 
@@ -301,8 +301,8 @@ def test_out_of_memory_says_what_to_lower_and_the_next_run_works(host, states, m
     renderer, request = LocalRenderer(host), dataclasses.replace(REQUEST, **changes)
     for error in (MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")):
         with monkeypatch.context() as patch:
-            patch.setattr(local, "tell", lambda *_, error=error: (_ for _ in ()).throw(error))
+            patch.setattr(local, "tell", lambda *_, error=error, **rest: (_ for _ in ()).throw(error))
             with pytest.raises(OutOfMemoryError, match="doesn't fit") as caught:
                 render(renderer, request)
         assert caught.value.lower == lower
-        assert render(renderer, request).frames.size
+        assert render(renderer, request).frames

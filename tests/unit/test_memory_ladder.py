@@ -93,7 +93,7 @@ def test_a_run_that_is_short_of_memory_ends_with_the_same_frames_on_a_lower_rung
     video, notices, allocator = limited(renderer, round(free.most * 0.97), stage)
     assert allocator.refused > 0
     assert notices
-    assert np.abs(video.frames.astype(int) - expected.astype(int)).max() <= 1
+    assert np.abs(np.asarray(video.frames).astype(int) - np.asarray(expected).astype(int)).max() <= 1
     assert not video.partial
     assert "after memory ran out" in video.notes["Memory"]
     assert measures.words(measures.find_rung("parts", device="cpu"))[0] in service.infotext_of(video)
@@ -109,7 +109,7 @@ def test_memory_that_runs_out_so_often_anywhere_costs_so_many_rungs_and_nothing_
     run = Run(lambda event: steps.append(event.done) if is_step(event) else None)
     video = render(renderer, run)
     assert failures == []
-    assert np.abs(video.frames.astype(int) - expected.astype(int)).max() <= 1
+    assert np.abs(np.asarray(video.frames).astype(int) - np.asarray(expected).astype(int)).max() <= 1
     assert video.notes["Memory"].count(";") == times
     assert steps == sorted(steps), "a step that was done was done again"
 
@@ -184,7 +184,7 @@ def test_every_rung_that_is_asked_for_gives_the_same_frames_and_names_itself(ren
     monkeypatch.setattr("t2v_core.rendering.local_model.rungs_for", lambda device: measures.RUNGS)
     monkeypatch.setattr("t2v_core.rendering.local_model.pack", lambda part: None)
     video = render(renderer, memory=rung)
-    assert np.abs(video.frames.astype(int) - expected.astype(int)).max() <= 1
+    assert np.abs(np.asarray(video.frames).astype(int) - np.asarray(expected).astype(int)).max() <= 1
     assert video.notes.get("Memory", "") == "; ".join(measures.words(measures.find_rung(rung, device="cpu")))
 
 
