@@ -8,15 +8,19 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 INSTALL_REMEDY = "Install it with: pip install imageio-ffmpeg"
 NO_FFMPEG = "there is no ffmpeg"
 
-# Containers of videos. Playlists and scripts (hls, concat, dash), which make ffmpeg open other files, are left out.
+# Containers of videos. Playlists and scripts (hls, concat, dash), and numbered pictures, which make ffmpeg open other
+# files, are left out.
 _FORMATS = "mov,matroska,avi,gif,apng,mpegts,mpeg,flv,asf,ogg"
+# What else people have: tapes, broadcast, old players, and streams without a container.
+MORE_FORMATS = f"{_FORMATS},mxf,nut,rm,dv,ivf,yuv4mpegpipe,wtv,mpegvideo,m4v,h264,hevc,obu,bink,roq,smk"
+SOUND_FORMATS = f"{MORE_FORMATS},mp3,wav,w64,flac,aac,aiff,ac3,eac3,amr,caf,tta,wv,ape,au"
 
 _PREFIX = re.compile(r"^(\[[^\]]* @ 0x[0-9a-f]+\]\s*)+")
 _LINE = re.compile(rb"([^\\\n]*(?:\\.[^\\\n]*)*)(?:\n|\Z)", re.DOTALL)
@@ -48,14 +52,21 @@ def local_file(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def reading(path: Path, *arguments: str) -> Iterator[IO[bytes]]:
+def reading(
+    path: Path, *arguments: str, before: Sequence[str] = (), formats: str = "", said: list[str] | None = None
+) -> Iterator[IO[bytes]]:
     """ffmpeg's output, to be read to its end, from reading `path` and no other file or address.
+
+    `before` are options of the input. With other `formats` than those that we write, the file may be anybody's: damage
+    in it is passed over where ffmpeg can. All that ffmpeg tells of the file is put into `said`.
 
     Raises:
         FfmpegError: at the end of the block, if ffmpeg failed, was missing, or met damaged data.
     """
-    command = [executable(), "-nostdin", "-v", "error", "-xerror"]
-    command += ["-protocol_whitelist", "file", "-format_whitelist", _FORMATS, "-i", local_file(path)]
+    command = [executable(), "-nostdin", "-hide_banner", "-nostats", "-v", "error" if said is None else "info"]
+    command += [] if formats else ["-xerror"]
+    command += ["-protocol_whitelist", "file", "-format_whitelist", formats or _FORMATS, *before]
+    command += ["-i", local_file(path)]
     with tempfile.TemporaryFile() as log:
         try:
             process = subprocess.Popen(  # noqa: S603 - a list, no shell, and the name can't be an option
@@ -72,6 +83,8 @@ def reading(path: Path, *arguments: str) -> Iterator[IO[bytes]]:
             yield process.stdout
             process.stdout.close()
             process.wait()
+        if said is not None:
+            said.append(complaint(log))
         if process.returncode != 0:
             raise FfmpegError(complaint(log) or f"ffmpeg ended with code {process.returncode}")
 

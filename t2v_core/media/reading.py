@@ -44,14 +44,14 @@ def read_metadata(path: Path) -> str | None:
     Raises:
         UnreadableFileError: the file is missing, empty, not to be read, or neither a video nor a text.
     """
-    path = _readable(path)
+    path = readable(path)
     if path.suffix.lower() == ".txt":
         return _text(path)
     try:
         with reading(path, "-f", "ffmetadata", "pipe:1") as output:
             text = output.read()
     except FfmpegError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     return metadata_in(text).get("comment")
 
 
@@ -63,7 +63,7 @@ def probe(path: Path) -> Probe:
     Raises:
         UnreadableFileError: as `read_metadata`, and for a video that is cut short or has no pictures.
     """
-    path = _readable(path)
+    path = readable(path)
     facts: dict[str, str] = {}
     packets: list[tuple[int, int]] = []  # presentation time and duration, in the file's own unit of time
     try:
@@ -78,7 +78,7 @@ def probe(path: Path) -> Probe:
                     columns = text.split(",")
                     packets.append((int(columns[2]), int(columns[3])))
     except FfmpegError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     if not packets:
         raise UnreadableFileError(f"{shown(path)} has no pictures in it.")
     unit = Fraction(facts["tb"])
@@ -106,7 +106,7 @@ def iterate_frames(path: Path) -> Iterator[Frames]:
     Raises:
         UnreadableFileError: as `probe`; for a file that is damaged further on, after the frames before.
     """
-    path = _readable(path)
+    path = readable(path)
     filters = f"settb={_TICK},setpts=N,scale=flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp+bitexact"
     arguments = [
         "-map",
@@ -135,7 +135,7 @@ def iterate_frames(path: Path) -> Iterator[Frames]:
                 empty = False
                 yield np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
     except FfmpegError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     if empty:
         raise UnreadableFileError(f"{shown(path)} has no pictures in it.")
 
@@ -148,7 +148,7 @@ def _duration(times: list[int], durations: list[int]) -> Fraction:
     return Fraction(span * len(times), len(times) - 1) if span > 0 else Fraction(0)
 
 
-def _readable(path: Path) -> Path:
+def readable(path: Path) -> Path:
     """The path, of a regular file that isn't empty and may be read: ffmpeg would wait on a pipe for ever."""
     path = Path(path)
     name = shown(path)
@@ -183,7 +183,8 @@ def _text(path: Path) -> str:
     return text
 
 
-def _unreadable(path: Path, error: FfmpegError) -> UnreadableFileError:
+def unreadable(path: Path, error: FfmpegError) -> UnreadableFileError:
+    """What ffmpeg's complaint about a file means, in a sentence."""
     name, log = shown(path), str(error)
     reason = log.partition("\n")[0]
     if reason == NO_FFMPEG:

@@ -1,0 +1,32 @@
+"""A short name for a file's content, by which it's known again."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from t2v_core.media.reading import readable
+
+_WHOLE = 64 * 2**20
+_END = 8 * 2**20
+_DIGITS = 10
+
+
+def fingerprint(path: Path) -> str:
+    """The first ten hex digits of the file's SHA-256; of a larger one than 64 MiB, of its size and its two ends.
+
+    Raises:
+        UnreadableFileError: it isn't there, or may not be read.
+    """
+    digest = hashlib.sha256()
+    with readable(path).open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size <= _WHOLE:
+            while piece := file.read(2**20):
+                digest.update(piece)
+        else:
+            digest.update(str(size).encode() + file.read(_END))
+            file.seek(-_END, os.SEEK_END)
+            digest.update(file.read(_END))
+    return digest.hexdigest()[:_DIGITS]

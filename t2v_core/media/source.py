@@ -1,0 +1,247 @@
+"""Videos that someone hands us, of whatever container, rate and shape: what they are, and the frames that are wanted.
+
+ffmpeg decodes from the wanted start on and no further than the last wanted frame. Animated pictures are Pillow's, which
+knows animated WebP and transparency.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from t2v_core.errors import UnreadableFileError
+from t2v_core.media.ffmpeg import MORE_FORMATS, FfmpegError, reading
+from t2v_core.media.pictures import picture_facts, read_moving
+from t2v_core.media.placing import CROP, Placing, place
+from t2v_core.media.problems import shown
+from t2v_core.media.reading import readable, unreadable
+from t2v_core.video import Frames
+
+COUNTED_WHOLE = 256 * 2**20
+"""Bytes of a file up to which its frames are counted; of a film the header and the first seconds are read."""
+
+_GLANCE = 10  # seconds
+_CHUNK = 8 * 2**20  # bytes
+_LONGEST_SIDE = 16384
+_DURATION = re.compile(r"^Duration: (\d+):(\d\d):(\d\d\.\d+)", re.MULTILINE)
+_SOUND = re.compile(r"^Stream #0:.*: Audio: ", re.MULTILINE)
+_RATE = re.compile(r"^Stream #0:.*: Video: .*, ([\d.]+) fps", re.MULTILINE)
+_ROUNDED = 0.006
+"""ffmpeg tells rates in two decimals."""
+_ALIKE = 0.05
+_NO_TIME = 2**62
+_ENOUGH = 0.9
+"""The share of the frames that must have a time, or the file's own word is better."""
+_SCALING = "flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp+bitexact"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFacts:
+    """A picture (`frames` is 1 and `fps` 0) or a video: size as it's meant to be seen, average rate, seconds.
+
+    `frames` is exact for what `is_counted`, else an estimate.
+    """
+
+    width: int
+    height: int
+    frames: int = 1
+    fps: float = 0.0
+    seconds: float = 0.0
+    has_sound: bool = False
+    is_counted: bool = True
+
+    @property
+    def is_still(self) -> bool:
+        """Whether it's one picture without a time of its own."""
+        return self.fps == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which frames of a source: `frames` at `fps` from `start` (seconds) on, at a size, `fit` as in `placing`."""
+
+    frames: int
+    fps: float
+    width: int
+    height: int
+    fit: str = CROP
+    start: float = 0.0
+
+    @property
+    def rate(self) -> Fraction:
+        """Frames per second as the fraction that was meant."""
+        return Fraction(repr(float(self.fps))).limit_denominator(10_000)
+
+
+def source_facts(path: Path) -> SourceFacts:
+    """What a file is, by its content; remembered while the file stays the same.
+
+    Raises:
+        UnreadableFileError: no such file, or neither a picture nor a video that can be read.
+    """
+    status = readable(path).stat()
+    return _facts(path.absolute(), status.st_mtime_ns, status.st_size)
+
+
+@functools.lru_cache(maxsize=64)
+def _facts(path: Path, _changed: int, size: int) -> SourceFacts:
+    picture = picture_facts(path)
+    if picture is None:
+        return _video_facts(path, size)
+    if not picture.durations:
+        return SourceFacts(picture.width, picture.height)
+    count, seconds = len(picture.durations), sum(picture.durations)
+    return SourceFacts(picture.width, picture.height, count, count / seconds, seconds)
+
+
+def _video_facts(path: Path, size: int) -> SourceFacts:
+    is_film = size > COUNTED_WHOLE
+    frames, span = _packets(path, *(("-t", str(_GLANCE)) if is_film else ()))
+    width, height, said = _look(path)
+    fps = _rate(frames, span, said)
+    if not fps:  # one frame, or no times at all: a picture in a video's clothes
+        return SourceFacts(width, height)
+    seconds, told = frames / fps, _DURATION.search(said)
+    if is_film and told:
+        seconds = int(told[1]) * 3600 + int(told[2]) * 60 + float(told[3])
+        frames = round(seconds * fps)
+    return SourceFacts(width, height, frames, fps, seconds, _SOUND.search(said) is not None, not is_film)
+
+
+def _rate(frames: int, span: float, said: str) -> float:
+    """Frames per second as measured, unless the file tells nearly the same, or has no times to measure by."""
+    measured = frames / span if span else 0.0
+    told = _RATE.search(said)
+    rate = float(told[1]) if told else 0.0
+    if not rate or abs(rate - measured) < _ROUNDED or (span and abs(rate - measured) > _ALIKE * rate):
+        return measured
+    ntsc = round(rate) * 1000 / 1001
+    return ntsc if abs(ntsc - rate) < _ROUNDED else rate
+
+
+def _packets(path: Path, *limits: str) -> tuple[int, float]:
+    """How many frames are stored, and the seconds that they take, 0 where many have no time; decodes nothing."""
+    count, unit = 0, Fraction(1)
+    times: list[tuple[int, int]] = []
+    arguments = ("-map", "0:V:0", *limits, "-c", "copy", "-f", "framecrc", "pipe:1")
+    try:
+        with reading(path, *arguments, formats=MORE_FORMATS) as output:
+            for line in output:
+                text = line.decode(errors="replace")
+                if text.startswith("#tb 0: "):
+                    unit = Fraction(text[7:].strip())
+                elif not text.startswith("#"):
+                    count += 1
+                    time, duration = (int(column) for column in text.split(",")[2:4])
+                    if abs(time) < _NO_TIME:
+                        times.append((time, duration))
+    except FfmpegError as error:
+        if not count:
+            raise unreadable(path, error) from error
+    if not count:
+        raise UnreadableFileError(f"{shown(path)} has no pictures in it.")
+    return count, float(_span(times) * unit) if len(times) > _ENOUGH * count else 0.0
+
+
+def _span(times: list[tuple[int, int]]) -> Fraction:
+    """From the first frame's beginning to the last one's end."""
+    if not times:
+        return Fraction(0)
+    (first, _), (last, duration) = min(times), max(times)
+    if duration > 0:
+        return Fraction(last - first + duration)
+    return Fraction((last - first) * len(times), max(1, len(times) - 1))
+
+
+def _look(path: Path) -> tuple[int, int, str]:
+    """Width and height as it's seen, turned and with square pixels, and what ffmpeg tells of the file."""
+    said: list[str] = []
+    square = f"scale=w=max(1\\,trunc(iw*sar+0.5)):h=ih:{_SCALING}"
+    arguments = ("-map", "0:V:0", "-vf", square, "-frames:v", "1", "-c:v", "ppm", "-f", "image2pipe", "pipe:1")
+    header = b""
+    try:
+        with reading(path, *arguments, formats=MORE_FORMATS, said=said) as output:
+            header = b"".join(output.readline() for _ in range(2))
+            while output.read(2**16):
+                pass
+    except FfmpegError as error:
+        if not header.startswith(b"P6"):
+            raise UnreadableFileError(f"{shown(path)} has no picture that can be decoded.") from error
+    if not header.startswith(b"P6"):
+        raise UnreadableFileError(f"{shown(path)} has no picture that can be decoded.")
+    width, height = map(int, header.split()[1:3])
+    return width, height, "\n".join(said)
+
+
+def read_source(path: Path, wanted: Wanted) -> Iterator[Frames]:
+    """The wanted frames in chunks (n, height, width, 3) uint8 RGB; fewer where the video ends before, or is damaged.
+
+    What is shown longer than a frame is repeated, what is shorter may be left out: time stays what it was.
+
+    Raises:
+        UnreadableFileError: no frame at all can be read from there.
+    """
+    facts = source_facts(path)
+    picture = picture_facts(path)
+    frames = _moving_frames(path, picture.durations, wanted) if picture else _video_frames(path, facts, wanted)
+    some = max(1, _CHUNK // (wanted.height * wanted.width * 3))
+    while chunk := list(itertools.islice(frames, some)):
+        yield np.stack(chunk)
+
+
+def _moving_frames(path: Path, durations: tuple[float, ...], wanted: Wanted) -> Iterator[Frames]:
+    """An animation's frames (a picture's one frame), each for as many of the wanted ones as it is shown."""
+    shown_from = itertools.accumulate(durations, initial=0.0)
+    slots = [round((time - wanted.start) * wanted.fps) for time in shown_from]
+    done = 0
+    for index, frame in enumerate(read_moving(path, width=wanted.width, height=wanted.height, fit=wanted.fit)):
+        end = min(slots[index + 1] if durations else 1, wanted.frames)
+        while done < end:
+            yield frame
+            done += 1
+        if done >= wanted.frames:
+            return
+
+
+def _video_frames(path: Path, facts: SourceFacts, wanted: Wanted) -> Iterator[Frames]:
+    placing = place(facts.width, facts.height, into=(wanted.width, wanted.height), fit=wanted.fit)
+    size = wanted.height * wanted.width * 3
+    begin = "setpts=PTS-STARTPTS," if wanted.start == 0 else ""
+    # A quarter of a frame early, or rounding might lose the very frame that begins there.
+    start = max(0.0, wanted.start - 0.25 / wanted.fps)
+    timing = f"{begin}fps=fps={wanted.rate}:start_time=0:round=near,"
+    arguments = ("-map", "0:V:0", "-vf", timing + _filters(facts, placing), "-frames:v", str(wanted.frames))
+    before = ("-ss", f"{start:.6f}") if wanted.start else ()
+    done = 0
+    try:
+        with reading(
+            path, *arguments, "-pix_fmt", "rgb24", "-f", "rawvideo", "pipe:1", before=before, formats=MORE_FORMATS
+        ) as output:
+            while len(pixels := output.read(size)) == size:
+                yield np.frombuffer(pixels, np.uint8).reshape(wanted.height, wanted.width, 3)
+                done += 1
+    except FfmpegError as error:
+        if not done:
+            raise unreadable(path, error) from error
+    if not done:
+        raise UnreadableFileError(f"{shown(path)} has no pictures from {wanted.start:g} s on.")
+
+
+def _filters(facts: SourceFacts, placing: Placing) -> str:
+    """Scaling and cutting, or bars, to the wanted size."""
+    into = f"{placing.into_width}:{placing.into_height}"
+    if max(placing.width, placing.height) > _LONGEST_SIDE:  # cut first, or ffmpeg would refuse a giant
+        width = max(1, facts.width * placing.into_width // placing.width)
+        height = max(1, facts.height * placing.into_height // placing.height)
+        return f"scale={facts.width}:{facts.height},format=rgb24,crop={width}:{height},scale={into}:{_SCALING},setsar=1"
+    scaled = f"scale={placing.width}:{placing.height}:{_SCALING},format=rgb24"
+    if placing.left < 0 or placing.top < 0:
+        return f"{scaled},pad={into}:{-placing.left}:{-placing.top},setsar=1"
+    return f"{scaled},crop={into}:{placing.left}:{placing.top},setsar=1"
