@@ -31,6 +31,11 @@ class Host(Protocol):
         """Folders and files that a request's pictures and videos may lie in or be; None where they may lie anywhere."""
         ...
 
+    @property
+    def wildcard_folders(self) -> Sequence[Path]:
+        """Folders of text files whose lines are drawn for `__name__` in a prompt, in the order they're searched."""
+        ...
+
     def device(self) -> str:
         """The torch device to run on, such as "cuda", "mps" or "cpu"."""
         ...

@@ -42,6 +42,15 @@ class GenerationRequest(SourceFields, FinishFields):
 
     prompt: str = spec("", "Prompt", "What the video shows. May be empty.")
     negative_prompt: str = spec("", "Negative prompt", "What the video should not show.")
+    prompt_blend: str = spec(
+        "linear",
+        "Prompt blend",
+        "How a clip gets from one key frame of its prompt to the next: linear, spherical, or cut, which keeps to one "
+        "until the next begins.",
+        infotext="Prompt blend",
+        chosen=True,
+        group="Prompt",
+    )
     model: str = spec(
         "", "Model", "A folder in models/ModelScope, or any folder with a model. Default: the first found."
     )

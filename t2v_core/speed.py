@@ -44,9 +44,12 @@ _OUTER_SHARE = 0.22
 """What of a pass is left where the deep features are reused."""
 
 
-def passes(steps: int, *, is_guided: bool, reuse_features: int, guidance_until: float) -> int:
-    """The time of a run's steps as a number of whole passes of the network over one clip; guidance takes two a step."""
+def passes(steps: int, *, is_guided: bool, reuse_features: int, guidance_until: float, conds: int = 1) -> int:
+    """The time of a run's steps as a number of whole passes of the network over one clip.
+
+    A step takes one for each of the texts that are followed, and one more for guidance.
+    """
     guided_steps = round(guidance_until * steps) if is_guided else 0
     whole = -(-steps // reuse_features)
     share = (whole + _OUTER_SHARE * (steps - whole)) / steps
-    return max(1, round((steps + guided_steps) * share))
+    return max(1, round((steps * conds + guided_steps) * share))

@@ -30,6 +30,7 @@ class HostStub:
         self.models_folders = tuple(folder / "models" / name for name in MODEL_FOLDERS)
         self.output_folder = folder / "outputs"
         self.input_folders = None
+        self.wildcard_folders = (folder / "wildcards",)
 
     def device(self) -> str:
         return "cpu"

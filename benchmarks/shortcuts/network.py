@@ -24,7 +24,7 @@ from t2v_core.models.modelscope.unet import UNet3D
 from t2v_core.request import GenerationRequest, ModelDefaults
 from t2v_core.sampling import find_sampler, load
 from t2v_core.sampling.denoiser import Prediction
-from t2v_core.sampling.guidance import guided
+from t2v_core.sampling.guidance import Texts, guided
 from t2v_core.sampling.noise import FrameNoise
 from t2v_core.sampling.reuse import DeepFeatures
 from t2v_core.sampling.schedule import NoiseSchedule, levels
@@ -119,8 +119,7 @@ def _run(network: UNet3D, changes: Changes, *, clip: Clip, dtype: torch.dtype, s
     denoise = guided(
         predict,
         Prediction.EPS,
-        text[:1],
-        text[1:],
+        Texts.of(text[:1], text[1:]),
         scale=request.cfg_scale,
         until=run[round(until * steps)] if until < 1 else None,
         announce=deep.announce if deep else None,

@@ -36,16 +36,18 @@ class StandaloneHost:
         """The given folder alone, or those of the working directory and of the WebUI that we are installed in."""
         if self.models_folder is not None:
             return (self.models_folder, *(self.models_folder / name for name in MODEL_FOLDERS))
-        package = Path(__file__).resolve().parents[2]
-        roots = [Path.cwd()]
-        if package.parent.name == "extensions":
-            roots.append(package.parents[1])
-        return tuple(root / "models" / name for root in roots for name in MODEL_FOLDERS)
+        return tuple(root / "models" / name for root in (Path.cwd(), *_webui()) for name in MODEL_FOLDERS)
 
     @property
     def output_folder(self) -> Path:
         """The given folder, or one for today, as the WebUI has."""
         return self.output or Path.cwd() / OUTPUT_FOLDER / datetime.date.today().isoformat()
+
+    @property
+    def wildcard_folders(self) -> Sequence[Path]:
+        """`wildcards` in the working directory, and those of the extensions beside us in a WebUI."""
+        beside = (found for root in _webui() for found in sorted((root / "extensions").glob("*/wildcards")))
+        return (Path.cwd() / "wildcards", *beside)
 
     def device(self) -> str:
         """The named device, or the first kind that this machine has."""
@@ -61,6 +63,12 @@ class StandaloneHost:
     def borrow_device(self) -> Iterator[None]:
         """Nobody else is here."""
         yield
+
+
+def _webui() -> Sequence[Path]:
+    """The folder of the WebUI that we are installed in, if we are."""
+    package = Path(__file__).resolve().parents[2]
+    return (package.parents[1],) if package.parent.name == "extensions" else ()
 
 
 def _usable(name: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -16,6 +17,7 @@ from torch import nn
 
 from t2v_core.models.cpu_kernels import usable
 from t2v_core.models.loading import build
+from t2v_core.models.modelscope.attention import Attention
 from t2v_core.models.modelscope.checkpoint import Part
 from t2v_core.models.modelscope.config import ModelConfig
 from t2v_core.models.modelscope.layers import GatedLinear
@@ -47,13 +49,26 @@ _TORN_HEAP = 1.4
 
 @dataclass(frozen=True, slots=True)
 class ClipShape:
-    """What of a clip decides over memory: its latents, whether guidance runs two texts, and how long these are."""
+    """What of a clip decides over memory: its latents, and the texts that run at once.
+
+    These are `conds` to follow and, where it's `guided`, one to leave. The longest of them has `text_chunks`; each
+    frame has texts of its own if they go `by_frame`. The network sees a `piece` (frames, height, width) of the clip at
+    once, by default all of it.
+    """
 
     frames: int
     height: int
     width: int
     guided: bool
     text_chunks: int = 1
+    conds: int = 1
+    by_frame: bool = False
+    piece: tuple[int, int, int] | None = None
+
+    @property
+    def at_once(self) -> tuple[int, int, int]:
+        """(f, h, w) of what the network sees."""
+        return self.piece or (self.frames, self.height, self.width)
 
     @property
     def cells(self) -> int:
@@ -112,20 +127,32 @@ class Footprint:
         return self._peaks[key]
 
     def _sampling(self, clip: ClipShape, rung: Measures) -> int:
-        batch = 2 if clip.guided and not rung.halves else 1
+        batch = 1 if rung.halves else clip.conds + clip.guided
         if not rung.slices:
             key = (Part.UNET, batch, clip.text_chunks)
             if key not in self._growths:
                 sizes = [(frames, 32, 32) for frames in (4, 8)]
                 traces = [(f * h * w, self._unet((f, h, w), batch, clip.text_chunks)) for f, h, w in sizes]
                 self._growths[key] = Growth.between(*traces)
-            return self._growths[key].peak(clip.cells)
+            return self._growths[key].peak(math.prod(clip.at_once)) + self._texts(clip, batch)
         # A slice's size depends on all three, so that there are no straight lines.
-        key = (Part.UNET, clip.frames, clip.height, clip.width, clip.text_chunks)
+        key = (Part.UNET, clip.at_once, clip.text_chunks)
         if key not in self._peaks:
-            shape = (clip.frames, clip.height, clip.width)
-            self._peaks[key] = max(self._unet(shape, batch, clip.text_chunks, slices=True))
-        return self._peaks[key]
+            self._peaks[key] = max(self._unet(clip.at_once, batch, clip.text_chunks, slices=True))
+        return self._peaks[key] + self._texts(clip, batch)
+
+    def _texts(self, clip: ClipShape, batch: int) -> int:
+        """What the network keeps of texts that differ by frame: each frame's features, keys and values."""
+        if not clip.by_frame:
+            return 0
+        kept = sum(
+            layer.to_k.out_features + layer.to_v.out_features
+            for layer in self._network(Part.UNET).modules()
+            if isinstance(layer, Attention) and layer.to_qkv is None
+        )
+        width = self._config.unet.context_dim
+        numbers = self._formats[Part.UNET].computes.itemsize * (kept + width) + 4 * width
+        return batch * clip.at_once[0] * clip.text_chunks * self._config.text.context_length * numbers
 
     def _unet(self, shape: tuple[int, int, int], batch: int, chunks: int, *, slices: bool = False) -> tuple[int, ...]:
         network, config = self._network(Part.UNET), self._config

@@ -19,7 +19,8 @@ from t2v_core.models.modelscope.attention import RememberedText
 from t2v_core.models.modelscope.checkpoint import Part
 from t2v_core.models.modelscope.layers import pack
 from t2v_core.models.modelscope.shortcuts import NO_SHORTCUTS, Shortcuts, shortened
-from t2v_core.models.modelscope.tokenizer import tokenize
+from t2v_core.models.modelscope.tokenizer import Chunk
+from t2v_core.rendering.conditioning import chunks_said, emphasized
 from t2v_core.rendering.devices import empty_cache, free_memory, to_device, traits_of
 from t2v_core.rendering.distilled import Distillation
 from t2v_core.rendering.eight_bits import EightBits
@@ -168,19 +169,26 @@ class LocalModel:
     def encode(self, prompts: tuple[str, ...], run: Run) -> Tensor:
         """The prompts' features (b, n, d), float32; the shorter ones are filled up with chunks of the empty prompt.
 
+        Each is one text, whose words may have weights.
+
         Raises:
             Cancelled: the user stopped.
         """
-        chunks = [tokenize(prompt) for prompt in prompts]
+        chunks = [chunks_said(prompt) for prompt in prompts]
         longest = max(map(len, chunks))
-        padded = [prompt + tokenize("") * (longest - len(prompt)) for prompt in chunks]
-        if any(self._prompts.find(self._text_key(tokens)) is None for tokens in padded):
+        padded = [prompt + chunks_said("") * (longest - len(prompt)) for prompt in chunks]
+        if any(self._prompts.find(self._text_key(_tokens(prompt))) is None for prompt in padded):
             self._part(Part.TEXT, run)  # before the stage begins, for loading is a stage of its own
         tracked = run.track(padded, stage=Stage.TEXT, total=len(padded), unit="prompt")
         try:
-            return to_device(torch.stack([self._features(tokens, run) for tokens in tracked]), self._plan.device)
+            return to_device(torch.stack([self._weighed(prompt, run) for prompt in tracked]), self._plan.device)
         except Stopped:
             raise Cancelled from None
+
+    def _weighed(self, chunks: list[Chunk], run: Run) -> Tensor:
+        """One prompt's features (n, d) in main memory, with its tokens' weights."""
+        features = self._features(_tokens(chunks), run).split(len(chunks[0].tokens))
+        return torch.cat([emphasized(part, chunk.weights) for part, chunk in zip(features, chunks, strict=True)])
 
     def _text_key(self, tokens: list[list[int]]) -> TextKey:
         tower = (self._formats[Part.TEXT], self._plan.device, self._loras.key(Part.TEXT))
@@ -215,13 +223,19 @@ class LocalModel:
 
         remembered: dict[int, tuple[Tensor, RememberedText]] = {}
 
-        def predict(latents: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
+        def known(text: Tensor) -> RememberedText:
             if id(text) not in remembered:
+                if text.ndim == 4:  # its keys and values are as large as what the frames' own layers hold
+                    for number in [number for number, (other, _) in remembered.items() if other.ndim == 4]:
+                        del remembered[number]
                 # With the text itself, so that no other tensor takes its place and with it its number.
                 remembered[id(text)] = (text, RememberedText(text.to(dtype)))
-            _, known = remembered[id(text)]
+            return remembered[id(text)][1]
+
+        def predict(latents: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
+            replay = may_replay and text.ndim == 3 and self._launches_freely
             with sliced(unet) if self._ladder.rung.slices else contextlib.nullcontext():
-                return call(latents.to(dtype), timesteps, known, replay=may_replay and self._launches_freely).float()
+                return call(latents.to(dtype), timesteps, known(text), replay=replay).float()
 
         # What the shortcuts leave out differs from step to step.
         may_replay = shortcuts == NO_SHORTCUTS
@@ -305,6 +319,10 @@ class LocalModel:
             return part
 
         return self.within_memory(ready, run)
+
+
+def _tokens(chunks: list[Chunk]) -> list[list[int]]:
+    return [chunk.tokens for chunk in chunks]
 
 
 def _loading(run: Run, *, stoppable: bool = True, unit: str = "B") -> Callable[[int, int], None]:

@@ -5,12 +5,11 @@ Neighbouring steps differ in fine detail; what the inner, coarse blocks see hard
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import torch
 from torch import Tensor
 
-from t2v_core.sampling.guidance import Half
 from t2v_core.sampling.schedule import Level, step_of
 
 
@@ -19,16 +18,16 @@ class DeepFeatures:
 
     `announce` says which call of the network comes next, then the network asks. A step is told by its noise level, so
     samplers that call the network twice within one, or a run that is taken up again, need nothing of their own. What is
-    kept is kept for each half of guidance, so that these may come in one batch, one after the other, or one alone.
+    kept is kept for each of guidance's texts, so that these may come in one batch, one after the other, or one alone.
     """
 
     def __init__(self, levels: Sequence[Level], *, every: int) -> None:
         self._levels = levels
         self._every = every
-        self._kept: dict[Half, tuple[int, Tensor]] = {}
-        self._next: tuple[int, tuple[Half, ...]] = (0, ())
+        self._kept: dict[Hashable, tuple[int, Tensor]] = {}
+        self._next: tuple[int, tuple[Hashable, ...]] = (0, ())
 
-    def announce(self, level: Level, halves: tuple[Half, ...]) -> None:
+    def announce(self, level: Level, halves: tuple[Hashable, ...]) -> None:
         """The next call of the network is at this level, with a batch of these halves."""
         self._next = step_of(level, self._levels), halves
 
@@ -50,5 +49,5 @@ class DeepFeatures:
             self._kept[half] = step, part.clone()
         return features
 
-    def _serves(self, half: Half, step: int) -> bool:
+    def _serves(self, half: Hashable, step: int) -> bool:
         return half in self._kept and 0 <= step - self._kept[half][0] < self._every

@@ -24,7 +24,7 @@ VOCABULARY = {
     "source_fields",
     "finish_fields",
 }
-CRAFT = {"models", "sampling", "media", "postprocess"}
+CRAFT = {"models", "sampling", "media", "postprocess", "prompts", "grid"}
 MAY_IMPORT = {
     **dict.fromkeys(VOCABULARY, VOCABULARY),
     **{name: VOCABULARY | {name} for name in CRAFT},
@@ -51,6 +51,7 @@ WITHOUT_TORCH = (
     "t2v_core.sampling",
     "t2v_core.media",
     "t2v_core.models",
+    "t2v_core.prompts.script",
     "t2v_core.service",
     "t2v_core.frontends.cli",
     "t2v_core.hosts.standalone",

@@ -9,7 +9,7 @@ import torch
 
 from t2v_core.sampling import SAMPLERS, load
 from t2v_core.sampling.denoiser import Prediction
-from t2v_core.sampling.guidance import guided
+from t2v_core.sampling.guidance import Texts, guided
 from t2v_core.sampling.noise import FrameNoise
 from t2v_core.sampling.reuse import DeepFeatures
 from t2v_core.sampling.schedule import NoiseSchedule, levels
@@ -47,8 +47,7 @@ def run(row, *, every=1, until=1.0, split=False, scale=5.0):
     denoise = guided(
         network,
         Prediction.EPS,
-        COND,
-        UNCOND,
+        Texts.of(COND, UNCOND),
         scale=scale,
         split=split,
         until=steps[round(until * STEPS)] if until < 1 else None,

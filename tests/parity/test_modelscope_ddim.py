@@ -12,7 +12,7 @@ from t2v_core.models.modelscope.config import UNetConfig
 from t2v_core.models.modelscope.unet import UNet3D
 from t2v_core.sampling import SAMPLERS, load
 from t2v_core.sampling.denoiser import Prediction
-from t2v_core.sampling.guidance import guided
+from t2v_core.sampling.guidance import Texts, guided
 from t2v_core.sampling.noise import FrameNoise
 from t2v_core.sampling.schedule import NoiseSchedule, levels
 
@@ -52,7 +52,7 @@ def reference(network: nn.Module, *, steps: int, scale: float | None) -> Tensor:
 
 def sampled(network: nn.Module, *, steps: int, scale: float, split: bool = False) -> Tensor:
     row = SAMPLERS["DDIM"]
-    denoise = guided(network, Prediction.EPS, COND, UNCOND, scale=scale, split=split)
+    denoise = guided(network, Prediction.EPS, Texts.of(COND, UNCOND), scale=scale, split=split)
     run = levels("Model", steps, NoiseSchedule.linear_sd(), sampler=row)
     noise = FrameNoise(0, *SHAPE[1:])
     *_, last = load(row)(denoise, START, run, noise=noise, eta=0.0)

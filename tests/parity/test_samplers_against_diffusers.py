@@ -240,7 +240,7 @@ def test_alphas_cumprod_are_the_twins(config, rescale):
 def test_rescaled_guidance_is_theirs():
     from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
 
-    from t2v_core.sampling.guidance import guided
+    from t2v_core.sampling.guidance import Texts, guided
 
     texts = torch.randn(2, 7, 8, generator=torch.Generator().manual_seed(0)).unbind()
     cond, uncond = (text[None] for text in texts)
@@ -253,5 +253,5 @@ def test_rescaled_guidance_is_theirs():
     outputs = [predict(latents, None, text) for text in (cond, uncond)]
     combined = outputs[1] + 9.0 * (outputs[0] - outputs[1])
     theirs = rescale_noise_cfg(combined, outputs[0], guidance_rescale=0.7)
-    ours = guided(predict, Prediction.SAMPLE, cond, uncond, scale=9.0, rescale=0.7)(latents, level)
+    ours = guided(predict, Prediction.SAMPLE, Texts.of(cond, uncond), scale=9.0, rescale=0.7)(latents, level)
     assert torch.allclose(ours, theirs, rtol=1e-5, atol=1e-6)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from t2v_core.sampling.denoiser import Prediction
-from t2v_core.sampling.guidance import guided
+from t2v_core.sampling.guidance import Half, Texts, guided
 from t2v_core.sampling.schedule import NoiseSchedule
 
 LEVEL = NoiseSchedule.linear_sd().at(300)
@@ -34,15 +34,15 @@ def alone(text):
 @pytest.mark.parametrize("split", [False, True])
 @pytest.mark.parametrize("scale", [0.0, 2.5, 9.0])
 def test_it_goes_from_the_unconditional_towards_and_past_the_conditional(scale, split):
-    denoise = guided(Network(), Prediction.SAMPLE, COND, UNCOND, scale=scale, split=split)
+    denoise = guided(Network(), Prediction.SAMPLE, Texts.of(COND, UNCOND), scale=scale, split=split)
     expected = alone(UNCOND) + scale * (alone(COND) - alone(UNCOND))
     assert torch.allclose(denoise(LATENTS, LEVEL), expected, atol=1e-5)
 
 
 def test_it_is_one_call_of_two_by_default_and_two_of_one_when_split():
     batched, split = Network(), Network()
-    guided(batched, Prediction.EPS, COND, UNCOND, scale=5)(LATENTS, LEVEL)
-    guided(split, Prediction.EPS, COND, UNCOND, scale=5, split=True)(LATENTS, LEVEL)
+    guided(batched, Prediction.EPS, Texts.of(COND, UNCOND), scale=5)(LATENTS, LEVEL)
+    guided(split, Prediction.EPS, Texts.of(COND, UNCOND), scale=5, split=True)(LATENTS, LEVEL)
     ((latents, timesteps, text),) = batched.calls
     assert latents.shape == (2, 4, 2, 3, 5)
     assert timesteps.tolist() == [300.0, 300.0]
@@ -53,7 +53,7 @@ def test_it_is_one_call_of_two_by_default_and_two_of_one_when_split():
 @pytest.mark.parametrize("uncond", [None, UNCOND, UNCOND[:, :3]])
 def test_scale_1_runs_the_conditional_only(uncond):
     network = Network()
-    out = guided(network, Prediction.SAMPLE, COND, uncond, scale=1.0, rescale=0.7)(LATENTS, LEVEL)
+    out = guided(network, Prediction.SAMPLE, Texts.of(COND, uncond), scale=1.0, rescale=0.7)(LATENTS, LEVEL)
     assert torch.equal(out, alone(COND))
     assert [call[2].shape[0] for call in network.calls] == [1]
 
@@ -61,20 +61,20 @@ def test_scale_1_runs_the_conditional_only(uncond):
 @pytest.mark.parametrize("uncond", [None, UNCOND[:, :3], UNCOND[..., :2]])
 def test_texts_that_do_not_match_are_refused_before_anything_runs(uncond):
     with pytest.raises(ValueError, match="two texts of one shape"):
-        guided(Network(), Prediction.EPS, COND, uncond, scale=9)
+        guided(Network(), Prediction.EPS, Texts.of(COND, uncond), scale=9)
 
 
 @pytest.mark.parametrize("prediction", list(Prediction))
 def test_the_network_output_is_turned_into_clean_latents(prediction):
-    raw = guided(Network(), Prediction.SAMPLE, COND, UNCOND, scale=4)(LATENTS, LEVEL)
-    out = guided(Network(), prediction, COND, UNCOND, scale=4)(LATENTS, LEVEL)
+    raw = guided(Network(), Prediction.SAMPLE, Texts.of(COND, UNCOND), scale=4)(LATENTS, LEVEL)
+    out = guided(Network(), prediction, Texts.of(COND, UNCOND), scale=4)(LATENTS, LEVEL)
     assert torch.allclose(out, prediction.to_clean(raw, LATENTS, LEVEL))
 
 
 @pytest.mark.parametrize("split", [False, True])
 def test_full_rescale_gives_the_conditional_outputs_contrast(split):
-    out = guided(Network(), Prediction.SAMPLE, COND, UNCOND, scale=9, rescale=1.0, split=split)(LATENTS, LEVEL)
-    plain = guided(Network(), Prediction.SAMPLE, COND, UNCOND, scale=9)(LATENTS, LEVEL)
+    out = guided(Network(), Prediction.SAMPLE, Texts.of(COND, UNCOND), scale=9, rescale=1.0, split=split)(LATENTS, LEVEL)
+    plain = guided(Network(), Prediction.SAMPLE, Texts.of(COND, UNCOND), scale=9)(LATENTS, LEVEL)
     assert out.std() == pytest.approx(alone(COND).std().item(), rel=1e-5)
     assert plain.std() != pytest.approx(alone(COND).std().item(), rel=0.05)
     assert torch.allclose(out / out.std(), plain / plain.std(), atol=1e-5)
@@ -82,22 +82,22 @@ def test_full_rescale_gives_the_conditional_outputs_contrast(split):
 
 def test_a_share_of_the_rescale_lies_between_none_and_all():
     none, half, full = (
-        guided(Network(), Prediction.SAMPLE, COND, UNCOND, scale=9, rescale=share)(LATENTS, LEVEL)
+        guided(Network(), Prediction.SAMPLE, Texts.of(COND, UNCOND), scale=9, rescale=share)(LATENTS, LEVEL)
         for share in (0.0, 0.5, 1.0)
     )
     assert torch.allclose(half, (none + full) / 2, atol=1e-5)
 
 
 def test_rescale_acts_on_the_raw_output_before_it_is_turned_into_clean_latents():
-    raw = guided(Network(), Prediction.SAMPLE, COND, UNCOND, scale=9, rescale=0.7)(LATENTS, LEVEL)
-    out = guided(Network(), Prediction.EPS, COND, UNCOND, scale=9, rescale=0.7)(LATENTS, LEVEL)
+    raw = guided(Network(), Prediction.SAMPLE, Texts.of(COND, UNCOND), scale=9, rescale=0.7)(LATENTS, LEVEL)
+    out = guided(Network(), Prediction.EPS, Texts.of(COND, UNCOND), scale=9, rescale=0.7)(LATENTS, LEVEL)
     assert torch.allclose(out, Prediction.EPS.to_clean(raw, LATENTS, LEVEL), atol=1e-5)
 
 
 def test_a_constant_output_stays_finite_under_rescale():
     denoise = guided(
         lambda latents, timesteps, text: torch.zeros_like(latents),
-        Prediction.EPS, COND, UNCOND, scale=9, rescale=0.7,
+        Prediction.EPS, Texts.of(COND, UNCOND), scale=9, rescale=0.7,
     )  # fmt: skip
     assert denoise(LATENTS, LEVEL).isfinite().all()
 
@@ -106,6 +106,6 @@ def test_a_constant_output_stays_finite_under_rescale():
 @pytest.mark.parametrize("split", [False, True])
 def test_a_half_precision_network_still_gives_float32(scale, split):
     network = Network(torch.bfloat16)
-    out = guided(network, Prediction.EPS, COND, UNCOND, scale=scale, split=split)(LATENTS, LEVEL)
+    out = guided(network, Prediction.EPS, Texts.of(COND, UNCOND), scale=scale, split=split)(LATENTS, LEVEL)
     assert out.dtype == torch.float32
     assert network.calls[0][1].dtype == torch.float32

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from modules import devices, paths, sd_models
+from modules import devices, extensions, paths, sd_models, shared
 
 from t2v_core.frontends.tab.gradio_versions import upload_folder
 from t2v_core.host import Upscaler
@@ -31,6 +31,13 @@ class WebUIHost:
     def input_folders(self) -> Sequence[Path]:
         """What the page was given to upload, and what this WebUI has made; a path from a page leads nowhere else."""
         return (upload_folder(), settings.output_folder(), *settings.image_folders())
+
+    @property
+    def wildcard_folders(self) -> Sequence[Path]:
+        """Those of sd-dynamic-prompts, of the wildcards extension, and of others that keep theirs as these do."""
+        named = getattr(shared.opts, "wildcard_dir", None), getattr(shared.cmd_opts, "wildcards_dir", None)
+        beside = (Path(extension.path) / "wildcards" for extension in extensions.active())
+        return (*(Path(folder) for folder in named if folder), *(folder for folder in beside if folder.is_dir()))
 
     def device(self) -> str:
         """The device that the WebUI uses for Stable Diffusion, which its command line may have chosen."""

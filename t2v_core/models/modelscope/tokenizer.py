@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from t2v_core.errors import WeightsError
 
@@ -17,12 +18,51 @@ COMMA_BACKTRACK = 20
 Where the next token is a comma, no phrase is cut."""
 
 
-def tokenize(prompt: str) -> list[list[int]]:
-    """Split a prompt into chunks of start, at most 75 tokens, end, and padding: 77 ids each, at least one chunk."""
+class Chunk(NamedTuple):
+    """77 token ids, and how strongly each counts."""
+
+    tokens: list[int]
+    weights: list[float]
+
+
+def chunks_of(phrases: Iterable[tuple[str, float] | None]) -> list[Chunk]:
+    """Split phrases, each with its weight, into chunks of start, at most 75 tokens, end, and padding; at least one.
+
+    None among the phrases ends a chunk, even an empty one.
+    """
     bpe = _bpe()
     comma = bpe.encoder[",</w>"]
-    chunks = _split(bpe.encode(prompt), comma=comma) or [[]]
-    return [[START, *chunk, END] + [PAD] * (CHUNK_TOKENS - len(chunk)) for chunk in chunks]
+    chunks: list[Chunk] = []
+    tokens: list[int] = []
+    weights: list[float] = []
+    for phrase in phrases:
+        if phrase is None:
+            chunks += _chunks(tokens, weights, comma=comma) or [_chunk([], [])]
+            tokens, weights = [], []
+        else:
+            found = bpe.encode(phrase[0])
+            tokens += found
+            weights += [phrase[1]] * len(found)
+    chunks += _chunks(tokens, weights, comma=comma)
+    return chunks or [_chunk([], [])]
+
+
+def tokenize(prompt: str) -> list[list[int]]:
+    """The token ids of the chunks of a prompt that is taken as it stands."""
+    return [chunk.tokens for chunk in chunks_of([(prompt, 1.0)])]
+
+
+def _chunks(tokens: list[int], weights: list[float], *, comma: int) -> list[Chunk]:
+    chunks, start = [], 0
+    for part in _split(tokens, comma=comma):
+        chunks.append(_chunk(part, weights[start : start + len(part)]))
+        start += len(part)
+    return chunks
+
+
+def _chunk(tokens: list[int], weights: list[float]) -> Chunk:
+    padding = CHUNK_TOKENS - len(tokens)
+    return Chunk([START, *tokens, END] + [PAD] * padding, [1.0, *weights, 1.0] + [1.0] * padding)
 
 
 def count_tokens(prompt: str) -> int:
