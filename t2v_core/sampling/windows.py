@@ -140,7 +140,7 @@ def in_tiles(denoiser: Callable[[Tile], Denoise], cut: Cut, levels: Sequence[Lev
 
     def denoise(latents: Tensor, level: Level) -> Tensor:
         tiles = cut.tiles(latents.shape, step=step_of(level, levels))
-        if len(tiles) == 1 and tiles[0].frames.indices[0] == 0:
+        if len(tiles) == 1 and tiles[0].frames.indices[0] == 0:  # nothing is cut or turned
             return denoiser(tiles[0])(latents, level)
         total = torch.zeros_like(latents)
         for tile in tiles:

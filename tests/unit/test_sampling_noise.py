@@ -84,3 +84,27 @@ def test_the_values_do_not_change_between_releases():
     """A seed in a file of today must make the same video tomorrow."""
     found = noise(seed=1234, frames=2, channels=4, height=8, width=8).draw(1)[0, :, 1, 0, 0].tolist()
     assert found == pytest.approx([-0.559006, 0.447044, -1.557864, 1.658063], abs=1e-5)
+
+
+def test_key_frames_have_the_noise_of_the_frames_that_they_are():
+    whole, keys = noise(frames=13).draw(0), FrameNoise(0, 4, 4, 32, 32, stride=4).draw(0)
+    assert torch.equal(keys, whole[:, :, ::4])
+
+
+def test_a_long_clip_repeats_its_first_windows_noise_among_neighbours():
+    """FreeNoise: windows that see the same noise show the same scene; within a window no frame's noise comes twice."""
+    plain = noise(frames=16).draw(0)
+    shared = FrameNoise(0, 4, 64, 32, 32, window=16).draw(0)
+    assert torch.equal(shared[:, :, :16], plain)
+    sources = [next(i for i in range(16) if torch.equal(shared[:, :, f], plain[:, :, i])) for f in range(64)]
+    assert all(source // 4 == frame // 4 % 4 for frame, source in enumerate(sources))
+    assert any(source != frame % 16 for frame, source in enumerate(sources))
+    for group in range(16):
+        assert sorted(sources[4 * group : 4 * group + 4]) == [4 * (group % 4) + i for i in range(4)]
+
+
+def test_fresh_noise_is_never_repeated():
+    shared = FrameNoise(0, 4, 48, 32, 32, window=16)
+    assert torch.equal(shared.draw(3), noise(frames=48).draw(3))
+    fresh = shared.draw(1)
+    assert not any(torch.equal(fresh[:, :, a], fresh[:, :, b]) for a, b in itertools.combinations(range(48), 2))
