@@ -196,7 +196,7 @@ def _narrowed(picture: Image.Image) -> Image.Image:
         values = values * 255
     elif most > 255:
         values = values * (255 / max(65535, most))
-    return Image.fromarray(values.round().clip(0, 255).astype(np.uint8), "L")
+    return Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
 
 
 def _opacity(picture: Image.Image) -> Image.Image | None:

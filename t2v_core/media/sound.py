@@ -40,7 +40,7 @@ def sound_of(path: Path, folder: Path, *, start: float = 0.0, seconds: float | N
             raise output_error(error, folder) from error
         else:
             size = sound.stat().st_size
-        yield sound if size and _has_packets(sound) else None
+        yield sound if size and _holds_sound(sound) else None
 
 
 def has_sound(path: Path) -> bool:
@@ -50,6 +50,13 @@ def has_sound(path: Path) -> bool:
         UnreadableFileError: as `sound_of`.
     """
     return _has_packets(readable(path))
+
+
+def _holds_sound(made: Path) -> bool:
+    """Whether a file that ffmpeg has made for us is more than a head."""
+    with contextlib.suppress(UnreadableFileError):
+        return _has_packets(made)
+    return False
 
 
 def _has_packets(path: Path) -> bool:

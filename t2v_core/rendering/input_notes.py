@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from t2v_core.errors import RequestError, UnreadableFileError
 from t2v_core.media.fingerprint import fingerprint
-from t2v_core.rendering.inputs import Named, paths_in
+from t2v_core.rendering.inputs import Named, check_inputs, paths_in
 from t2v_core.request import FIELDS, GenerationRequest
 
 
@@ -23,11 +23,18 @@ def input_notes(request: GenerationRequest) -> dict[str, str]:
     return {key: " ".join(found) for key, found in digests.items()}
 
 
-def changed_inputs(values: Mapping[str, object], extras: Mapping[str, str]) -> list[str]:
-    """A sentence for each file of a recipe that is gone, or isn't what it was; `extras` hold its fingerprints."""
+def changed_inputs(
+    values: Mapping[str, object], extras: Mapping[str, str], folders: Sequence[Path] | None
+) -> list[str]:
+    """A sentence for each file of a recipe that is gone, or isn't what it was; `extras` hold its fingerprints.
+
+    What lies outside `folders`, as `check_inputs` has them, isn't looked at.
+    """
     texts = {name: value for name, value in values.items() if name in FIELDS}
+    request = GenerationRequest(**texts)  # type: ignore[arg-type]  # checked by whoever parsed them
     try:
-        named = list(paths_in(GenerationRequest(**texts)))  # type: ignore[arg-type]  # checked by whoever parsed them
+        check_inputs(request, folders)
+        named = list(paths_in(request))
     except RequestError as error:
         return [problem.message for problem in error.problems]
     left = {key: extras.get(key, "").split() for key in {_key(each) for each in named}}

@@ -138,7 +138,7 @@ def _sized(
 
     def rounded(length: float, name: str) -> int:
         most = int(FIELDS[name].spec.maximum or 4096) // multiple
-        return multiple * min(max(round(length / multiple), 1), most)
+        return multiple * min(max(int(length / multiple + 0.5), 1), most)
 
     width = rounded(wide * scale, "width") if request.width is None else request.width
     height = rounded(high * scale, "height") if request.height is None else request.height
