@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from t2v_core.errors import FieldProblem, RequestError
 from t2v_core.fields import Choices, closest, fields_of, problems_in, spec
-from t2v_core.finish_fields import FinishFields
+from t2v_core.finish_fields import CompareFields, FinishFields
 from t2v_core.source_fields import SourceFields
 from t2v_core.speed import EXACT, SPEEDS
 
@@ -34,7 +34,7 @@ class ModelDefaults:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GenerationRequest(SourceFields, FinishFields):
+class GenerationRequest(SourceFields, FinishFields, CompareFields):
     """What to make. None stands for the chosen model's own value; `resolve` fills it in.
 
     Every field's label, limits, help and infotext key are written here, or in the base for its group, and nowhere else.

@@ -69,6 +69,14 @@ class ClipStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class PassStarted:
+    """A clip is made in `count` passes through all stages, and `index` (from 0) begins."""
+
+    index: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class ClipSaved:
     """A whole file with the recipe `infotext` lies at `path`; `partial` if the run was stopped before its end.
 
@@ -95,7 +103,7 @@ class DraftMade:
     fps: float
 
 
-Event = Progress | Notice | Preview | ClipStarted | ClipSaved | DraftMade
+Event = Progress | Notice | Preview | ClipStarted | PassStarted | ClipSaved | DraftMade
 Listener = Callable[[Event], None]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from t2v_core.frontends.words import how_far
-from t2v_core.run import ClipStarted, Event, Progress, Stage
+from t2v_core.run import ClipStarted, Event, PassStarted, Progress, Stage
 
 SHARES = (
     (Stage.LOADING, 0.05),
@@ -31,13 +31,17 @@ class ClipProgress:
         self.words = ""
         self.fps = 8.0
         self._position = 0
+        self._pass, self._passes = 0, 1
 
     def __call__(self, event: Event) -> None:
         """Take one event in; the fraction of a clip never goes back."""
         if isinstance(event, ClipStarted):
             self.clip, self.clips = event.index, event.count
             self.fraction, self._position = 0.0, 0
+            self._pass, self._passes = 0, 1
             self.fps = event.request.fps or self.fps
+        elif isinstance(event, PassStarted):
+            self._position, self._pass, self._passes = 0, event.index, event.count
         elif isinstance(event, Progress):
             self._advance(event)
 
@@ -47,5 +51,6 @@ class ClipProgress:
             self._position = stages.index(progress.stage, self._position)
         before = sum(share for _, share in SHARES[: self._position])
         part = SHARES[self._position][1] * progress.done / max(1, progress.total)
-        self.fraction = max(self.fraction, min(1.0, before + part))
+        done = (self._pass + before + part) / self._passes
+        self.fraction = max(self.fraction, min(1.0, done))
         self.words = how_far(progress)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import math
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from t2v_core.errors import DeviceLostError, OutOfMemoryError, Txt2VideoError
+from t2v_core.errors import Cancelled, DeviceLostError, OutOfMemoryError, Txt2VideoError
 from t2v_core.host import Host
 from t2v_core.models.catalogue import find_model
 from t2v_core.models.hashing import user_cache_folder
@@ -18,7 +19,8 @@ from t2v_core.models.loading import count_parameters
 from t2v_core.models.lora.find import LoraFile
 from t2v_core.models.lora.find import find as find_lora
 from t2v_core.models.modelscope.checkpoint import Part
-from t2v_core.models.modelscope.tokenizer import tokenize
+from t2v_core.postprocess.upscale import find_upscaler
+from t2v_core.rendering.conditioning import chunks_said, script_of
 from t2v_core.rendering.devices import (
     free_memory,
     is_lost,
@@ -31,18 +33,25 @@ from t2v_core.rendering.devices import (
 from t2v_core.rendering.distilled import guidance_of
 from t2v_core.rendering.footprint import ClipShape, footprint_of
 from t2v_core.rendering.forecast import Forecast, Watch, Work, foretell, read, remember
+from t2v_core.rendering.given import NOTHING, Given, gather
 from t2v_core.rendering.heap import keeping_memory
+from t2v_core.rendering.input_notes import input_notes
+from t2v_core.rendering.inputs import check_inputs
+from t2v_core.rendering.joining import completed
 from t2v_core.rendering.launching import Launching
 from t2v_core.rendering.local_model import LocalModel
 from t2v_core.rendering.loras import check_precision, loras_of, with_loras_named
 from t2v_core.rendering.memory_plan import MemoryPlan, plan_memory
 from t2v_core.rendering.number_formats import number_format
+from t2v_core.rendering.passes import cut_of, levels_of, share_of_work
 from t2v_core.rendering.plain_attention import attention_by
 from t2v_core.rendering.plan import AUTO, FUSED, Plan, Rest, resolve_precision
 from t2v_core.rendering.prompt_cache import PromptCache
-from t2v_core.rendering.story import levels_of, tell
-from t2v_core.request import GenerationRequest, problem
-from t2v_core.run import Run
+from t2v_core.rendering.refining import enlarged, given_again, joined, second_request
+from t2v_core.rendering.source_size import check_given, fill_from_source
+from t2v_core.rendering.story import tell
+from t2v_core.request import GenerationRequest, decided, problem
+from t2v_core.run import PassStarted, Run
 from t2v_core.sampling.schedule import NoiseSchedule
 from t2v_core.speed import passes
 from t2v_core.video import Video
@@ -74,6 +83,7 @@ class LocalRenderer:
         return find_lora(name, self._host.models_folders)
 
     def _resolve(self, request: GenerationRequest, folder: ModelFolder) -> GenerationRequest:
+        check_inputs(request, self._host.input_folders)
         request = with_loras_named(request, self._find_lora)
         loras = loras_of(request, folder, self._find_lora)
         check_precision(request, loras)
@@ -83,9 +93,15 @@ class LocalRenderer:
         # A folder that has no name among the models stays named by its path, so that it's found again.
         name = request.model if folder.folder == _as_folder(request.model) else folder.name
         own = folder.config.defaults if distillation is None else distillation.over(folder.config.defaults)
+        request = fill_from_source(request, own, multiple=folder.config.vae.downsampling)
         resolved = dataclasses.replace(request, model=name, precision=precision).resolve(own)
+        check_given(resolved)
         _check_size(resolved, multiple=folder.config.vae.downsampling)
         levels_of(resolved, NoiseSchedule.from_config(dataclasses.asdict(folder.config.noise)), distillation)
+        script_of(resolved)
+        for second in self._all_passes(resolved)[1:]:
+            find_upscaler(second.upscaler, self._host.upscalers())
+            loras_of(second, self._find(second.model), self._find_lora)
         return resolved
 
     @contextlib.contextmanager
@@ -105,14 +121,27 @@ class LocalRenderer:
             self._model.rest(keep=True)
 
     def forecast(self, request: GenerationRequest) -> Forecast:
-        """See `Renderer.forecast`."""
+        """See `Renderer.forecast`; of two passes, their time together and the memory of the greedier one."""
+        resolved = self.resolve(request)
+        told = [self._foretold(one) for one in self._all_passes(resolved)]
+        greediest = max(told, key=lambda forecast: forecast.peak or 0)
+        seconds = [forecast.seconds for forecast in told if forecast.seconds is not None]
+        return dataclasses.replace(
+            greediest, seconds=sum(seconds) * resolved.count if len(seconds) == len(told) else None
+        )
+
+    def _all_passes(self, request: GenerationRequest) -> list[GenerationRequest]:
+        """A request for each pass of a resolved one."""
+        return [request, self._second(request)] if request.refine else [request]
+
+    def _foretold(self, request: GenerationRequest) -> Forecast:
+        """The forecast of one pass over one clip."""
         folder = self._find(request.model)
-        resolved = self._resolve(request, folder)
-        plan = self._plan(resolved)
+        plan = self._plan(request)
         weights = plan.dtype.itemsize * self._parameters(folder)
         loaded = self._model is not None and self._model.serves(folder, plan)
-        told = foretell(self._work(resolved, folder), read(self._measurements), loaded=loaded)
-        memory, free = self._memory_plan(resolved, folder, plan)
+        told = foretell(self._work(request, folder), read(self._measurements), loaded=loaded)
+        memory, free = self._memory_plan(request, folder, plan)
         if self._model is None:
             self._base = memory_in_use("cpu")()
         held = self._base if traits_of(plan.device).is_cpu else 0
@@ -120,7 +149,7 @@ class LocalRenderer:
             plan.device,
             plan.precision,
             weights,
-            seconds=None if told is None else told * resolved.count,
+            seconds=told,
             peak=memory.peak + held,
             held=held,
             measures=memory.measures,
@@ -141,28 +170,32 @@ class LocalRenderer:
         return plan_memory(footprint, clip, device=plan.device, asked=request.memory, free=free), free
 
     def _shape(self, request: GenerationRequest, folder: ModelFolder) -> ClipShape:
-        cell = folder.config.vae.downsampling
-        chunks = max(len(tokenize(prompt)) for prompt in (request.prompt, request.negative_prompt))
+        script, cell = script_of(request), folder.config.vae.downsampling
+        shape = _cells(request, folder)
+        tile = cut_of(request, (0, *shape), cell=cell).tiles(shape, step=0)[0]
         return ClipShape(
-            frames=request.frames or 1,
-            height=(request.height or cell) // cell,
-            width=(request.width or cell) // cell,
+            *shape,
+            piece=(len(tile.frames.indices), len(tile.rows.indices), len(tile.columns.indices)),
             guided=self._is_guided(request, folder) and not request.split_guidance,
-            text_chunks=chunks,
+            text_chunks=max(len(chunks_said(text)) for text in script.texts()),
+            conds=1 if request.split_guidance else script.prompt.parts,
+            by_frame=script.differs_by_frame,
         )
 
     def _is_guided(self, request: GenerationRequest, folder: ModelFolder) -> bool:
-        return guidance_of(request, loras_of(request, folder, self._find_lora).distillation) != 1
+        scale = guidance_of(request, loras_of(request, folder, self._find_lora).distillation)
+        return not script_of(request).prompt.is_whole(scale)
 
     def _work(self, request: GenerationRequest, folder: ModelFolder) -> Work:
-        cells = _pixels(request) // folder.config.vae.downsampling**2 * (request.frames or 1)
-        needed = passes(
+        shape = _cells(request, folder)
+        needed = share_of_work(request, shape, cell=folder.config.vae.downsampling) * passes(
             request.steps or 1,
             is_guided=self._is_guided(request, folder),
             reuse_features=request.reuse_features or 1,
             guidance_until=1.0 if request.guidance_until is None else request.guidance_until,
+            conds=script_of(request).prompt.parts,
         )
-        return Work(folder.name, self._host.device(), request.precision, cells, needed)
+        return Work(folder.name, self._host.device(), request.precision, math.prod(shape), max(1, round(needed)))
 
     def _parameters(self, folder: ModelFolder) -> int:
         if self._examined is None or self._examined[0] != folder:
@@ -172,30 +205,59 @@ class LocalRenderer:
     def render(self, request: GenerationRequest, run: Run) -> Video:
         """See `Renderer.render`."""
         device = self._host.device()
-        watch = Watch()
         if self._model is None:
             self._base = memory_in_use("cpu")()
         try:
-            with run.heard_by(watch), no_gradients(device), attention_by(fused=_is_fused(request, device)):
-                folder = self._find(request.model)
-                model = self._model_for(folder, request, run=run)
-                loras = loras_of(request, folder, self._find_lora)
-                model.wear(loras, cfg_scale=request.cfg_scale or 1.0)
-                model.launching = Launching(request.compile, request.cuda_graph)
-                model.prepare(request, self._shape(request, folder))
-                video = tell(request, model, run)
+            with no_gradients(device), attention_by(fused=_is_fused(request, device)):
+                check_inputs(request, self._host.input_folders)
+                files = input_notes(request)
+                given = gather(request, run, folder=self._host.output_folder)
+                if request.refine:
+                    run.report(PassStarted(0, 2))
+                video = self._pass(request, given, run)
+                if request.refine and not video.partial:
+                    run.report(PassStarted(1, 2))
+                    video = self._refined(video, given, run)
+                video = completed(video, given)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error) and not is_lost(error):
                 raise
-            model = self._model = None
+            self._model = None
             # What has failed is still held by the frames that it came through.
             traceback.clear_frames(error.__traceback__)
             raise _for_people(error, request, device=device) from error
-        if not video.partial:
+        return dataclasses.replace(video, notes={**video.notes, **files})
+
+    def _pass(self, request: GenerationRequest, given: Given, run: Run) -> Video:
+        """One clip from one model."""
+        watch, folder = Watch(), self._find(request.model)
+        with run.heard_by(watch):
+            model = self._model_for(folder, request, run=run)
+            loras = loras_of(request, folder, self._find_lora)
+            model.wear(loras, cfg_scale=request.cfg_scale or 1.0)
+            model.launching = Launching(request.compile, request.cuda_graph)
+            model.prepare(request, self._shape(request, folder))
+            video = tell(request, model, run, given=given, folder=self._host.output_folder)
+        if not video.partial and not given:
             remember(self._measurements, watch.measurement(self._work(request, folder)))
-        return dataclasses.replace(
-            video, notes={**video.notes, **loras.notes(), **model.memory_notes(), **model.launch_notes()}
-        )
+        notes = {**video.notes, **loras.notes(), **model.memory_notes(), **model.launch_notes()}
+        return dataclasses.replace(video, notes=notes)
+
+    def _refined(self, video: Video, given: Given, run: Run) -> Video:
+        """The video after its second pass; as it is, and partial, if a stop came before that had anything to show."""
+        request, output = self._second(video.request), self._host.output_folder
+        upscaler = find_upscaler(request.upscaler, self._host.upscalers())
+        try:
+            again = gather(request, run, folder=output) if given.anchors or given.mask else NOTHING
+            frames = enlarged(video.frames, request, run, upscaler=upscaler, folder=output)
+            return joined(video, self._pass(request, given_again(again, frames), run))
+        except Cancelled:
+            return dataclasses.replace(video, partial=True)
+
+    def _second(self, request: GenerationRequest) -> GenerationRequest:
+        folder = self._find(request.refine_model or request.model)
+        second = second_request(request, multiple=folder.config.vae.downsampling)
+        return dataclasses.replace(second, model=second.model if second.model == request.model else folder.name)
 
     def _plan(self, request: GenerationRequest) -> Plan:
         return Plan(device=self._host.device(), precision=request.precision, vae_precision=request.vae_precision)
@@ -210,10 +272,6 @@ class LocalRenderer:
 
 def _is_fused(request: GenerationRequest, device: str) -> bool:
     return request.attention == FUSED or (request.attention == AUTO and traits_of(device).fused_attention)
-
-
-def _pixels(request: GenerationRequest) -> int:
-    return (request.width or 0) * (request.height or 0)
 
 
 def _for_people(error: Exception, request: GenerationRequest, *, device: str) -> Txt2VideoError:
@@ -231,6 +289,12 @@ def _for_people(error: Exception, request: GenerationRequest, *, device: str) ->
         remedy="Lower the number of frames or the size, close other programs, or choose Precision bf16.",
         lower={"frames": frames} if frames < (request.frames or 1) else {},
     )
+
+
+def _cells(request: GenerationRequest, folder: ModelFolder) -> tuple[int, int, int]:
+    """(f, h, w) of a resolved request's latents."""
+    cell = folder.config.vae.downsampling
+    return decided(request.frames), decided(request.height) // cell, decided(request.width) // cell
 
 
 def _as_folder(name: str) -> Path | None:

@@ -258,6 +258,38 @@ class LocalModel:
         return not self._ladder.rung.slices and not self._ladder.rung.blocks
 
     @contextlib.contextmanager
+    def encoder(self, run: Run) -> Iterator[Callable[[Tensor], Tensor]]:
+        """The autoencoder's first half: pictures (f, 3, H, W) in 0..1 to the mean of their latents (f, c, h, w).
+
+        Pictures whose latents aren't finite are encoded once more in a wider number format, and so are those that
+        follow.
+
+        Raises:
+            Cancelled: in the midst of it, once the user stopped.
+        """
+
+        def encode(pictures: Tensor) -> Tensor:
+            autoencoder = self._part(Part.AUTOENCODER, run)
+            with interruptible(autoencoder, lambda: run.stop is not None):
+                mean, _ = autoencoder.encode(pictures.mul(2).sub(1).to(self._formats[Part.AUTOENCODER].computes))  # type: ignore[operator]
+            return mean.float() * self._config.vae.scale_factor
+
+        def encode_some(pictures: Tensor) -> Tensor:
+            return torch.cat([encode(some) for some in pictures.split(min(len(pictures), self._frames_at_once))])
+
+        def to_latents(pictures: Tensor) -> Tensor:
+            while not torch.isfinite(latents := self.within_memory(lambda: encode_some(pictures), run)).all():
+                error = NonFiniteError("The autoencoder gave values that are no latents (NaN).")
+                self.widen(Part.AUTOENCODER, error, run)
+            return latents
+
+        self._part(Part.AUTOENCODER, run)
+        try:
+            yield to_latents
+        except Stopped:
+            raise Cancelled from None
+
+    @contextlib.contextmanager
     def decoder(self, run: Run, *, stopped: Callable[[], bool]) -> Iterator[Callable[[Tensor], Tensor]]:
         """The autoencoder's second half: latents (f, c, h, w) to pictures (f, 3, H, W) in 0..1.
 

@@ -125,6 +125,17 @@ def cut_of(request: GenerationRequest, shape: tuple[int, int, int, int], *, cell
     return Cut(dataclasses.replace(axis, closed=request.loop), rows, columns)
 
 
+def share_of_work(request: GenerationRequest, shape: tuple[int, int, int], *, cell: int) -> float:
+    """How many times the network goes over all of a clip (f, h, w) in a step, on the average of the run's steps."""
+    frames, height, width = shape
+    share = 0.0
+    for number, part in enumerate(_passes(frames, request.fill_in, closed=request.loop)):
+        here = (part.count, height, width)
+        work = cut_of(request, (0, *here), cell=cell).passes(here) * part.count / frames
+        share += work * FILL_STRENGTH if number else work
+    return share * (request.strength if request.source else 1.0)
+
+
 @dataclass(frozen=True, slots=True)
 class _Pass:
     """One run of the sampler."""

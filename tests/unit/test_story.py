@@ -11,7 +11,7 @@ import torch
 
 from t2v_core.errors import Cancelled, NonFiniteError
 from t2v_core.models.modelscope.shortcuts import NO_SHORTCUTS
-from t2v_core.rendering import devices, story
+from t2v_core.rendering import devices, passes
 from t2v_core.rendering.interruptible import Stopped
 from t2v_core.rendering.story import tell
 from t2v_core.request import GenerationRequest, ModelDefaults
@@ -230,7 +230,7 @@ def test_what_is_no_picture_is_noticed_at_the_step_where_it_appears():
 def test_a_device_that_computes_beside_us_is_asked_about_a_step_when_it_has_the_next(monkeypatch, broken_from):
     """Nobody waits for it in between, and the last step is asked about too."""
     beside = dataclasses.replace(devices.traits_of("cpu"), works_beside=True)
-    monkeypatch.setattr(story, "traits_of", lambda device: beside)
+    monkeypatch.setattr(passes, "traits_of", lambda device: beside)
     model = TinyModel(broken_from=broken_from)
     with pytest.raises(NonFiniteError):
         tell(REQUEST, model, Run())
