@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import platform
-import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from t2v_core import __version__
-from t2v_core.errors import Cancelled, FieldProblem, RequestError
+from t2v_core.errors import Cancelled, FieldProblem, RequestError, Txt2VideoError
 from t2v_core.fields import Choices
+from t2v_core.finishing import finish
 from t2v_core.host import Host
 from t2v_core.infotext import PROGRAM, format_infotext
 from t2v_core.media import PRESETS, WRITERS, Encoding
 from t2v_core.media.naming import Placement
 from t2v_core.media.output import check_output_folder, estimated_bytes, save, save_frames, save_text
 from t2v_core.models.catalogue import DEMO, DEMO_KNOWS
-from t2v_core.postprocess import INTERPOLATIONS
+from t2v_core.orders import Clip, Order, order_of, single_clips
+from t2v_core.postprocess import INTERPOLATIONS, Footage
+from t2v_core.postprocess.upscale import find_upscaler, upscaled_size
+from t2v_core.prompts.script import BLENDS
+from t2v_core.prompts.wildcards import Drawing, has_wildcards
+from t2v_core.rendering.inputs import check_inputs
 from t2v_core.rendering.measures import MEMORY
 from t2v_core.rendering.plan import ATTENTIONS, PRECISIONS, VAE_PRECISIONS
 from t2v_core.rendering.renderer import Renderer
-from t2v_core.request import LARGEST_SEED, RANDOM_SEED, GenerationRequest
+from t2v_core.request import GenerationRequest, decided
 from t2v_core.run import ClipSaved, ClipStarted, Notice, Run, Stage
 from t2v_core.sampling import SAMPLERS, SCHEDULES
+from t2v_core.sheets import SheetMaker
 from t2v_core.source_fields import FITS
 from t2v_core.speed import SPEEDS
 from t2v_core.video import Frames, Video
@@ -40,6 +48,7 @@ CHOICES: Choices = {
     "attention": ATTENTIONS,
     "memory": MEMORY,
     "speed": tuple(SPEEDS),
+    "prompt_blend": BLENDS,
     "fit": FITS,
     "interpolation": INTERPOLATIONS,
 }
@@ -74,35 +83,82 @@ def generate(
         Cancelled: the user stopped before there was anything to keep.
         Txt2VideoError: as `Renderer.render`.
     """
-    resolved = _resolve(requests, renderer)
+    orders = _orders(requests, renderer, host, run)
+    clips = [clip.request for order in orders for clip in order.clips]
     folder = folder or host.output_folder
-    check_output_folder(folder, sum(_expected_bytes(request) * request.count for request in resolved))
-    if resolved[0].model == DEMO and not requests[0].model:
+    check_output_folder(folder, sum(map(_expected_bytes, clips)))
+    if clips[0].model == DEMO and not requests[0].model:
         run.report(Notice(f"There is no other model here, so the demo model is used. {DEMO_KNOWS}"))
-    clips = [clip for request in resolved for clip in single_clips(request)]
-    saved = 0
+    making = _Making(renderer, host, run, place or (lambda video: Placement(folder)), folder)
+    begun = saved = 0
     with renderer.session():
-        for index, clip in enumerate(clips):
-            if not run.begin_clip():
-                break
-            run.report(ClipStarted(index, len(clips), clip))
-            try:
-                video = renderer.render(clip, run)
-            except Cancelled:
-                continue
-            infotext = infotext_of(video)
-            placement = place(video) if place else Placement(folder)
-            run.report(_save(video, placement, run, infotext=infotext))
-            saved += 1
+        for order in orders:
+            saved += making.make(order, begun=begun, count=len(clips))
+            begun += len(order.clips)
     if not saved:
         raise Cancelled
 
 
-def single_clips(request: GenerationRequest) -> Iterator[GenerationRequest]:
-    """A request for each clip, with a seed of its own: the first one's, then one more each time."""
-    first = secrets.randbelow(LARGEST_SEED + 1) if request.seed == RANDOM_SEED else request.seed
-    for index in range(request.count):
-        yield dataclasses.replace(request, seed=(first + index) % (LARGEST_SEED + 1), count=1)
+@dataclass(frozen=True, slots=True)
+class _Making:
+    """What every order of one call is made with."""
+
+    renderer: Renderer
+    host: Host
+    run: Run
+    place: Place
+    folder: Path
+
+    def make(self, order: Order, *, begun: int, count: int) -> int:
+        """Make and save the clips of one order, and its sheet; how many clips there are of it.
+
+        `begun` clips of the `count` of the whole call came before.
+        """
+        made = 0
+        with self._sheet(order) as sheet:
+            for number, clip in enumerate(order.clips):
+                if not self.run.begin_clip():
+                    break
+                self.run.report(ClipStarted(begun + number, count, clip.request))
+                try:
+                    video = self.renderer.render(clip.request, self.run)
+                except Cancelled:
+                    continue
+                video = dataclasses.replace(video, notes={**video.notes, **clip.notes})
+                footage = finish(video, upscalers=self.host.upscalers(), run=self.run, folder=self.folder)
+                if order.keeps_clips:
+                    self._save(video, footage, self.place(video), partial=video.partial)
+                if sheet is not None:
+                    sheet.add(number, video, footage)
+                made += 1
+        return made
+
+    @contextlib.contextmanager
+    def _sheet(self, order: Order) -> Iterator[SheetMaker | None]:
+        """The sheet that the block fills, if there is to be one; what has come is saved in the end, come what may."""
+        if order.sheet is None:
+            yield None
+            return
+        with contextlib.closing(SheetMaker(order, folder=self.folder, run=self.run)) as sheet:
+            try:
+                yield sheet
+            except BaseException:
+                with contextlib.suppress(Txt2VideoError):
+                    self._save_sheet(sheet)
+                raise
+            self._save_sheet(sheet)
+
+    def _save_sheet(self, sheet: SheetMaker) -> None:
+        if not sheet.made:
+            return
+        video, footage = sheet.whole()
+        placement = self.place(video)
+        stem = f"{placement.stem or video.request.seed}-{sheet.kind}"
+        placement = dataclasses.replace(placement, stem=stem, frames_beside=False)
+        self._save(video, footage, placement, partial=sheet.is_partial)
+
+    def _save(self, video: Video, footage: Footage, placement: Placement, *, partial: bool) -> None:
+        self.run.report(_save(video, footage, placement, self.run, infotext=infotext_of(video), partial=partial))
 
 
 def infotext_of(video: Video) -> str:
@@ -116,37 +172,73 @@ def infotext_of(video: Video) -> str:
     )
 
 
-def _resolve(requests: Sequence[GenerationRequest], renderer: Renderer) -> list[GenerationRequest]:
+def _orders(requests: Sequence[GenerationRequest], renderer: Renderer, host: Host, run: Run) -> list[Order]:
     """Check and resolve all requests; problems of several requests are told apart by their number."""
-    resolved, problems = [], []
+    missing: dict[str, None] = {}
+    upscalers = host.upscalers()
+
+    def clips_of(request: GenerationRequest) -> list[Clip]:
+        request.check(CHOICES)
+        check_inputs(request, host.input_folders)
+        find_upscaler(request.upscaler, upscalers)
+        drawn = _drawn(request, host, missing)
+        if drawn is None:
+            return [Clip(each) for each in single_clips(renderer.resolve(request))]
+        return [Clip(renderer.resolve(clip.request), clip.notes) for clip in drawn]
+
+    orders: list[Order] = []
+    problems: dict[FieldProblem, None] = {}
     for number, request in enumerate(requests, start=1):
         try:
             request.check(CHOICES)
-            resolved.append(renderer.resolve(request))
+            orders.append(order_of(request, clips_of))
         except RequestError as error:
             place = f"Request {number}: " if len(requests) > 1 else ""
-            problems += [FieldProblem(problem.field, place + problem.message) for problem in error.problems]
+            problems |= {FieldProblem(problem.field, place + problem.message): None for problem in error.problems}
     if problems:
-        raise RequestError(problems)
-    return resolved
+        raise RequestError(list(problems))
+    if missing:
+        names = ", ".join(f"__{name}__" for name in missing)
+        run.report(Notice(f"There is no wildcard file for {names}, which stays in the prompt as it is."))
+    return orders
 
 
-def _save(video: Video, placement: Placement, run: Run, *, infotext: str) -> ClipSaved:
+def _drawn(request: GenerationRequest, host: Host, missing: dict[str, None]) -> list[Clip] | None:
+    """Where its prompts have wildcards, the request's clips, drawn by their seeds; names without a file are added."""
+    templates = {
+        key: template
+        for key, template in (("Template", request.prompt), ("Negative template", request.negative_prompt))
+        if has_wildcards(template)
+    }
+    if not templates:
+        return None
+    clips = []
+    for clip in single_clips(request):
+        drawing = Drawing(host.wildcard_folders, clip.seed)
+        prompts = {name: drawing.prompt(getattr(clip, name)) for name in ("prompt", "negative_prompt")}
+        missing |= dict.fromkeys(drawing.missing)
+        drawn = dataclasses.replace(clip, **prompts)
+        changed = (drawn.prompt, drawn.negative_prompt) != (clip.prompt, clip.negative_prompt)
+        clips.append(Clip(drawn, templates if changed else {}))
+    return clips
+
+
+def _save(video: Video, footage: Footage, placement: Placement, run: Run, *, infotext: str, partial: bool) -> ClipSaved:
     request, writer = video.request, WRITERS[video.request.format]
-    frames, height, width, _ = video.frames.shape
+    frames, height, width, _ = footage.frames.shape
     encoding = Encoding(
-        width=width, height=height, fps=request.fps or 1, infotext=infotext, crf=request.crf, preset=request.preset
+        width=width, height=height, fps=footage.fps, infotext=infotext, crf=request.crf, preset=request.preset
     )
     encoded = 0
 
     def chunks() -> Iterator[Frames]:
         nonlocal encoded
         for index in _until_stopped(range(frames), run):
-            yield video.frames[index : index + 1]
+            yield footage.frames[index : index + 1]
             encoded += 1
 
     def names() -> Iterator[str]:  # asked for when the last frame is written
-        yield from placement.names(seed=request.seed, suffix=writer.suffix, partial=video.partial or encoded < frames)
+        yield from placement.names(seed=request.seed, suffix=writer.suffix, partial=partial or encoded < frames)
 
     tracked = run.track(chunks(), stage=Stage.ENCODING, total=frames, unit="frame")
     path = save(tracked, placement.folder, names(), writer=writer, encoding=encoding)
@@ -155,7 +247,7 @@ def _save(video: Video, placement: Placement, run: Run, *, infotext: str) -> Cli
     if placement.frames_beside:
         save_frames(video.frames[:], path.with_name(f"{path.stem}-frames"))
     # A copy: whoever keeps a view of one frame keeps the whole video.
-    return ClipSaved(path, video.partial or encoded < frames, infotext, video.frames[:1][0].copy())
+    return ClipSaved(path, partial or encoded < frames, infotext, footage.frames[:1][0].copy())
 
 
 def _until_stopped(indices: Iterable[int], run: Run) -> Iterator[int]:
@@ -169,5 +261,9 @@ def _until_stopped(indices: Iterable[int], run: Run) -> Iterator[int]:
         yield index
 
 
-def _expected_bytes(request: GenerationRequest) -> int:
-    return estimated_bytes(width=request.width or 0, height=request.height or 0, frames=request.frames or 0)
+def _expected_bytes(clip: GenerationRequest) -> int:
+    width, height = upscaled_size(decided(clip.width), decided(clip.height), factor=clip.upscale)
+    frames = decided(clip.frames) * (2 if clip.ping_pong else 1)
+    if clip.output_fps is not None:
+        frames = math.ceil(frames * clip.output_fps / decided(clip.fps))
+    return estimated_bytes(width=width, height=height, frames=frames)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from functools import cached_property
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,7 +17,7 @@ import numpy.typing as npt
 from t2v_core.postprocess.scene_cuts import small
 from t2v_core.video import Frames
 
-Floats = npt.NDArray[np.float32]
+Floats = npt.NDArray[Any]
 
 LONGEST_SIDE = 640
 """Pixels at which motion is looked for; a larger frame's is found in a smaller one and scaled."""
@@ -26,6 +27,7 @@ _GAIN = 4.0  # how far weak contrast is strengthened: further, and noise would b
 _SHARPNESS = 0.1  # how much less a place counts, by each level by which its colour in the other frame differs
 _MISFIT = 1.5  # pixels by which a place's own motion may miss the one that is asked of it, and still count
 _NOTHING = 1e-6
+_NEW: Any = None  # OpenCV's word for an array that it shall make
 
 
 class OpticalFlow:
@@ -66,7 +68,7 @@ class OpticalFlow:
         with _one_thread:
             search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
             search.setFinestScale(0 if max(searched) <= LONGEST_SIDE // 2 else 1)
-            there, back = search.calc(first, second, None), search.calc(second, first, None)
+            there, back = search.calc(first, second, _NEW), search.calc(second, first, _NEW)
         there, back = (_resized(flow, size) / np.float32(enlarged) for flow in (there, back))
         return there, back
 
@@ -115,7 +117,7 @@ class _OneThread:
 _one_thread = _OneThread()
 
 
-def _contrasted(first: Frames, second: Frames) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+def _contrasted(first: Frames, second: Frames) -> tuple[Floats, Floats]:
     """Both as gray pictures along the line through the colours on which they differ most: equal gray hides no edge."""
     pixels = np.concatenate([frame[::2, ::2].reshape(-1, 3) for frame in (first, second)]).astype(np.float32)
     middle = pixels.mean(axis=0)
@@ -135,12 +137,12 @@ def _grid(height: int, width: int) -> Floats:
     return np.stack([x, y], axis=-1)
 
 
-def _warped(picture: npt.NDArray[np.generic], places: Floats) -> Floats:
+def _warped(picture: npt.NDArray[Any], places: Floats) -> Floats:
     """What a picture (h, w, c) has at places (h', w', 2); outside it, its edge."""
-    return cv2.remap(picture.astype(np.float32), places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.remap(picture.astype(np.float32), places, _NEW, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
-def _resized(picture: npt.NDArray[np.generic], size: tuple[int, int]) -> npt.NDArray[np.generic]:
+def _resized(picture: npt.NDArray[Any], size: tuple[int, int]) -> npt.NDArray[Any]:
     """A picture (h, w, c) at a size (width, height)."""
     if picture.shape[1::-1] == size:
         return picture

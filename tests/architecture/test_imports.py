@@ -30,7 +30,9 @@ MAY_IMPORT = {
     **{name: VOCABULARY | {name} for name in CRAFT},
     "rendering": VOCABULARY | CRAFT | {"rendering"},
     "finishing": VOCABULARY | CRAFT,
-    "service": VOCABULARY | CRAFT | {"rendering"},
+    "orders": VOCABULARY | CRAFT,
+    "sheets": VOCABULARY | CRAFT | {"orders"},
+    "service": VOCABULARY | CRAFT | {"rendering", "finishing", "orders", "sheets"},
     "jobs": VOCABULARY | CRAFT | {"rendering", "service"},
 }
 TOP = {"frontends", "hosts", "__main__", "__init__"}

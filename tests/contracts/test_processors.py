@@ -119,7 +119,7 @@ def test_threads_read_the_same(wants):
             if not np.array_equal(frames[index : index + 1][0], whole[index]):
                 wrong.append(index)
 
-    threads = [threading.Thread(target=read, args=(3 * number,)) for number in range(4)]
+    threads = [threading.Thread(target=read, args=(3 * number % len(frames),)) for number in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -19,6 +19,7 @@ from t2v_core.errors import (
     RequestError,
     UnreadableFileError,
 )
+from t2v_core.finish_fields import COMPARE
 from t2v_core.frontends.cli import UNEXPECTED, main
 from t2v_core.frontends.cli.parser import build_parser
 from t2v_core.hosts.standalone import StandaloneHost
@@ -82,12 +83,15 @@ def test_there_is_a_flag_for_every_field_and_it_reaches_the_request(renderers):
         "speed": "Draft",
         "upscaler": "lanczos",
         "interpolation": "blend",
+        "prompt_blend": "cut",
         "fit": "pad",
     }
     wanted = {}
     flags = []
     for field in FIELDS.values():
-        if field.name == "prompt":
+        if (
+            field.name == "prompt" or field.spec.group == COMPARE
+        ):  # those make other requests of it: see the tests of grids
             continue
         if field.kind is bool:
             wanted[field.name] = True

@@ -64,7 +64,7 @@ def round_trip(request: GenerationRequest) -> GenerationRequest:
 def open_where_off(request: GenerationRequest) -> GenerationRequest:
     """What a recipe says of a request: a field that is off says nothing, as one that is open."""
     off = [name for name, row in FIELDS.items() if row.spec.off is not None and getattr(request, name) == row.spec.off]
-    return dataclasses.replace(request, **dict.fromkeys(off))
+    return dataclasses.replace(request, **{name: FIELDS[name].default for name in off})
 
 
 def webui_reads(text: str) -> dict[str, str]:

@@ -72,7 +72,9 @@ def test_open_fields_take_the_models_own_values_and_given_ones_stay():
     resolved = GenerationRequest(prompt="x", height=128).resolve(defaults)
     assert (resolved.steps, resolved.width, resolved.height) == (7, 64, 128)
     still_open = {name for name in FIELDS if getattr(resolved, name) is None}
-    assert still_open == {"eta", "window_overlap", "refine_steps", "tile"}, "who uses these knows what None means"
+    assert still_open == {"eta", "output_fps", "window_overlap", "refine_steps", "tile"}, (
+        "who uses these knows what None means"
+    )
 
 
 def test_a_request_survives_its_dict():

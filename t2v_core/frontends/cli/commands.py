@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from t2v_core.errors import Cancelled, ModelNotFoundError, RequestError, WeightsError
 from t2v_core.hosts.standalone import StandaloneHost
-from t2v_core.request import FIELDS
+from t2v_core.request import FIELDS, problem
 
 if TYPE_CHECKING:
     from t2v_core.rendering.renderer import Renderer
@@ -22,24 +22,57 @@ if TYPE_CHECKING:
 STOPPED = 130
 """The exit code of a run that the user stopped, whatever was kept."""
 
+DRAFTS = 9
+"""How many drafts there are if nobody says."""
+
 
 def generate(options: argparse.Namespace) -> int:
     """Make videos; the exit code is 0 only if everything that was asked for was finished."""
+    return _generate(options, _typed(options))
+
+
+def grid(options: argparse.Namespace) -> int:
+    """Make a clip for every combination of some fields' values, and the grid of them."""
+    typed = _typed(options)
+    if "over" not in typed and options.recipe is None and options.prompts is None:
+        raise problem("over", 'A grid needs fields to go over, as in: --over steps=10,25 --over "seed=1-3"')
+    return _generate(options, typed)
+
+
+def draft(options: argparse.Namespace) -> int:
+    """Make a sheet of drafts, or those in full that were picked from one; `--count` is how many drafts there are."""
+    typed = _typed(options)
+    count = typed.pop("count", None)
+    if count is not None:
+        typed["drafts"] = count
+    elif "drafts" not in typed and options.recipe is None:
+        typed["drafts"] = DRAFTS
+    return _generate(options, typed)
+
+
+def _typed(options: argparse.Namespace) -> dict[str, Any]:
+    """The fields that were typed; several axes of a grid are one text."""
+    typed = {name: getattr(options, name) for name in FIELDS if hasattr(options, name)}
+    if "over" in typed:
+        typed["over"] = "; ".join(typed["over"])
+    return typed
+
+
+def _generate(options: argparse.Namespace, typed: Mapping[str, Any]) -> int:
     from t2v_core import service
     from t2v_core.frontends.cli.progress import ConsoleProgress, stopping_by_signal
     from t2v_core.frontends.cli.requests import requests_from
     from t2v_core.run import Run
 
-    typed = {name: getattr(options, name) for name in FIELDS if hasattr(options, name)}
-    requests = requests_from(typed, prompts=options.prompts, source=options.source)
+    requests = requests_from(typed, prompts=options.prompts, source=options.recipe)
 
     from t2v_core.rendering.local import LocalRenderer
 
     host = StandaloneHost(options.models_folder, options.device)
     with ConsoleProgress() as progress:
         run = Run(progress)
-        if options.source:
-            _say_if_weights_differ(options.source, requests[0].model, host=host, run=run)
+        if options.recipe:
+            _say_if_weights_differ(options.recipe, requests[0].model, host=host, run=run)
         renderer = LocalRenderer(host)
         _say_what_it_takes(requests, renderer, run)
         with stopping_by_signal(run):

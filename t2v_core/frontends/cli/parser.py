@@ -13,6 +13,7 @@ from t2v_core.request import FIELDS
 from t2v_core.service import CHOICES
 
 PROMPT = "prompt"
+GRID, DRAFT = "grid", "draft"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -35,6 +36,10 @@ def build_parser() -> argparse.ArgumentParser:
         return action
 
     _add_generate(add("generate", commands.generate, "Make videos from prompts."))
+    _add_generate(add(GRID, commands.grid, "Make clips over the values of some fields, and one video of them all."))
+    _add_generate(
+        add(DRAFT, commands.draft, "Make a sheet of drafts, many seeds in few steps, and render some of them.")
+    )
 
     _add_json(add("models", commands.models, "List the models that are there."))
     _add_json(add("loras", commands.loras, "List the LoRAs that are there."))
@@ -72,11 +77,12 @@ def _add_generate(action: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="many videos: a text file with one prompt a line, or a JSON list of requests",
     )
-    sources.add_argument("--from", dest="source", type=Path, metavar="FILE", help="make a video again from its recipe")
+    sources.add_argument("--from", dest="recipe", type=Path, metavar="FILE", help="make a video again from its recipe")
     action.add_argument(PROMPT, nargs="?", default=argparse.SUPPRESS, help=FIELDS[PROMPT].spec.help)
     for field in FIELDS.values():
         if field.name != PROMPT:
             _add_field(action, field)
+    action.epilog = "Grids and drafts are in docs/drafts-and-grids.md."
 
 
 def _add_field(action: argparse.ArgumentParser, field: Field) -> None:
@@ -84,6 +90,11 @@ def _add_field(action: argparse.ArgumentParser, field: Field) -> None:
     if field.kind is bool:
         action.add_argument(
             field.flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=field.spec.help
+        )
+        return
+    if field.name == "over":  # several of them are the axes of one grid
+        action.add_argument(
+            field.flag, action="append", default=argparse.SUPPRESS, metavar="FIELD=VALUES", help=field.spec.help
         )
         return
     notes = [", ".join(CHOICES[field.name]) if field.name in CHOICES else field.limits]

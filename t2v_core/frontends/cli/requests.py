@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from t2v_core.errors import FieldProblem, RequestError, UnreadableFileError
+from t2v_core.grid.axes import axes_text
 from t2v_core.infotext import ParsedInfotext, parse_infotext
 from t2v_core.request import FIELDS, GenerationRequest
 from t2v_core.service import CHOICES
@@ -74,7 +75,7 @@ def _wishes_in(path: Path) -> dict[str, dict[str, Any]]:
         lines = {f"line {number}": line.strip() for number, line in enumerate(text.splitlines(), start=1)}
         wishes: dict[str, dict[str, Any]] = {place: {"prompt": line} for place, line in lines.items() if line}
     else:
-        wishes = {f"request {number}": wish for number, wish in enumerate(_json_list(text, path), start=1)}
+        wishes = {f"request {number}": _texts(wish) for number, wish in enumerate(_json_list(text, path), start=1)}
     if not wishes:
         raise UnreadableFileError(f"{path} holds no prompts.", remedy="Write one prompt a line.")
     return wishes
@@ -89,6 +90,21 @@ def _json_list(text: str, path: Path) -> list[dict[str, Any]]:
     if not isinstance(document, list) or not all(isinstance(wish, dict) for wish in document):
         raise UnreadableFileError(f"{path} is JSON, but no list of requests.", remedy=remedy)
     return document
+
+
+def _texts(wish: dict[str, Any]) -> dict[str, Any]:
+    """The wish with what JSON can say in a better way as the text that it is in a request."""
+    written = dict(wish)
+    over, pick = wish.get("over"), wish.get("pick")
+    if isinstance(over, dict):
+        written["over"] = axes_text(over)
+    elif isinstance(over, list):
+        written["over"] = "; ".join(map(str, over))
+    if isinstance(pick, list):
+        written["pick"] = ", ".join(map(str, pick))
+    elif isinstance(pick, int) and not isinstance(pick, bool):
+        written["pick"] = str(pick)
+    return written
 
 
 def _read_text(path: Path) -> str:
