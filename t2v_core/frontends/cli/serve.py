@@ -12,7 +12,7 @@ from pathlib import Path
 
 from t2v_core.errors import ServeError
 from t2v_core.frontends.page.logins import FORM, check_reachable, is_loopback, logins_from
-from t2v_core.hosts.standalone import StandaloneHost
+from t2v_core.hosts.standalone import OUTPUT_FOLDER, StandaloneHost
 
 PORT = 7860
 
@@ -45,7 +45,8 @@ def serve(options: argparse.Namespace) -> int:
         raise ServeError("The page needs gradio, which isn't installed.", remedy=f"Run: {how_to_install()}")
     from t2v_core.frontends.tab.page import serving
 
-    host = StandaloneHost(options.models_folder, options.device, options.output)
+    made_here = (options.output or Path.cwd() / OUTPUT_FOLDER,)
+    host = StandaloneHost(options.models_folder, options.device, options.output, input_folders=made_here)
     host.device()  # a device that isn't there is said now, not at the first run
     with _until_stopped() as stopped, serving(
         host, listen=options.listen, port=options.port, logins=logins, root_path=options.root_path

@@ -33,6 +33,11 @@ class Files:
                 self._files.popitem(last=False)
         return f"txt2video/{ROUTE}/{key}/{quote(path.name)}"
 
+    def of(self, owner: str) -> tuple[Path, ...]:
+        """The files that are served to this owner."""
+        with self._lock:
+            return tuple(path for who, path in self._files.values() if who == owner)
+
     async def serve(self, asked: Asked) -> Answer:
         """The file of a key; somebody else's doesn't exist."""
         owner, path = self._files.get(asked.path.partition("/")[0], ("", Path()))

@@ -19,6 +19,7 @@ from t2v_core.frontends.page.routes import head, routes
 from t2v_core.frontends.tab import gradio_versions
 from t2v_core.frontends.tab.layout import build
 from t2v_core.frontends.tab.making import Maker
+from t2v_core.frontends.tab.page_host import PageHost
 from t2v_core.frontends.tab.page_surroundings import PageSurroundings, visitor
 from t2v_core.frontends.tab.shelf import Shelf
 from t2v_core.host import Host
@@ -41,8 +42,9 @@ def serving(host: Host, *, listen: str, port: int, logins: Mapping[str, str], ro
     with tempfile.TemporaryDirectory(prefix="txt2video-page-") as cache:
         os.environ["GRADIO_TEMP_DIR"] = cache  # of gradio's own copies; others on this machine can't look into it
         is_local = is_loopback(listen) and not logins and not root_path
-        surroundings = PageSurroundings(host, jobs=jobs, files=files, is_local=is_local)
-        maker = Maker(surroundings, lambda: _renderer(host))
+        own = PageHost(host, files, is_local=is_local)
+        surroundings = PageSurroundings(own, jobs=jobs, files=files, is_local=is_local)
+        maker = Maker(surroundings, lambda: _renderer(own))
         maker.shelf = Shelf(visitor)
         surroundings.shown_again = functools.partial(_shown_again, maker)
         page = build(surroundings, maker)
