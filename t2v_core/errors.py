@@ -56,6 +56,10 @@ class OutputError(Txt2VideoError):
     exit_code = 4
 
 
+class DiskFullError(OutputError):
+    """The disk has no room for the rest of a file."""
+
+
 class UnreadableFileError(Txt2VideoError):
     """A file that was given as input can't be read or isn't what it should be."""
 

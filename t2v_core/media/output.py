@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import shutil
-import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from t2v_core.errors import OutputError
-from t2v_core.media import Encoding, Writer
+from t2v_core.media import WRITERS, Encoding, Writer
 from t2v_core.media.problems import ANOTHER_FOLDER, output_error, shown
-from t2v_core.media.temporary import publish, remove_abandoned, temporary_file
-from t2v_core.video import Frames
+from t2v_core.media.stored_frames import in_chunks
+from t2v_core.media.temporary import folder_of, publish, remove_abandoned, temporary_file, temporary_folder
+from t2v_core.video import Frames, FrameSource
+
+_HEAD = 65536  # bytes: the recipe, the index
 
 
-def estimated_bytes(*, width: int, height: int, frames: int) -> int:
-    """What a clip takes on the disk at most, in practice: noise at a low CRF comes near raw yuv420p, 1.5 B a pixel."""
-    return width * height * frames * 3 // 2 + 65536
+def estimated_bytes(*, width: int, height: int, frames: int, formats: Sequence[str] = ("mp4",)) -> int:
+    """What a clip takes on the disk at most, in practice, in all these formats: as much as noise does."""
+    pixels = width * height * frames
+    return sum(round(WRITERS[name].bytes_per_pixel * pixels) + _HEAD for name in formats)
 
 
 def check_output_folder(folder: Path, expected_bytes: int = 0) -> None:
@@ -42,11 +48,44 @@ def save(chunks: Iterable[Frames], folder: Path, names: Iterable[str], *, writer
     Raises:
         OutputError: the folder, the disk, the encoder, no frames, or every name is taken.
     """
-    _make(folder)
-    remove_abandoned(folder)
-    with temporary_file(folder, writer.suffix) as temporary:
+    make_ready(folder)
+    with temporary_target(folder, writer) as temporary:
         writer.load()(temporary, chunks, encoding)
         return publish(temporary, names)
+
+
+def make_ready(folder: Path) -> None:
+    """Make the folder if there is none, and remove what killed processes left in it."""
+    _make(folder)
+    remove_abandoned(folder)
+
+
+def temporary_target(folder: Path, writer: Writer) -> AbstractContextManager[Path]:
+    """What a format's writer writes to: a file or a folder that is gone at the end of the block unless published."""
+    return temporary_folder(folder) if writer.is_folder else temporary_file(folder, writer.suffix)
+
+
+def publish_together(temporaries: Sequence[Path], stems: Iterable[str], *, endings: Sequence[str]) -> list[Path]:
+    """Give the files of one clip the first stem that is free for all of them, each with its own ending.
+
+    Raises:
+        OutputError: a file can't be renamed; those before it have their names.
+    """
+    folder, (first, *others) = folder_of(temporaries[0]), endings
+    chosen = ""
+
+    def names() -> Iterator[str]:
+        nonlocal chosen
+        for stem in stems:
+            if not any(os.path.lexists(folder / (stem + ending)) for ending in others):
+                chosen = stem
+                yield stem + first
+
+    paths = [publish(temporaries[0], names())]
+    for temporary, ending in zip(temporaries[1:], others, strict=True):
+        more = (f"{chosen}-{number}{ending}" for number in itertools.count(1))  # if somebody was quicker
+        paths.append(publish(temporary, itertools.chain([chosen + ending], more)))
+    return paths
 
 
 def save_text(text: str, path: Path) -> None:
@@ -64,24 +103,15 @@ def save_text(text: str, path: Path) -> None:
             publish(temporary, [path.name])
 
 
-def save_frames(frames: Frames, folder: Path) -> None:
+def save_frames(frames: FrameSource, folder: Path) -> None:
     """Write each frame of (f, h, w, 3) as PNG into a new folder, which appears when all of them are in it.
 
     Raises:
         OutputError: the folder is there already, or can't be written.
     """
-    from PIL import Image
-
-    _make(folder.parent)
-    try:
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".txt2video-frames-") as temporary:
-            whole = Path(temporary) / folder.name
-            whole.mkdir()
-            for index, frame in enumerate(frames):
-                Image.fromarray(frame).save(whole / f"{index:05d}.png")
-            whole.rename(folder)
-    except OSError as error:
-        raise output_error(error, folder.parent) from error
+    _, height, width, _ = frames.shape
+    encoding = Encoding(width=width, height=height, fps=1, preset="fast")
+    save(in_chunks(frames), folder.parent, [folder.name], writer=WRITERS["png-sequence"], encoding=encoding)
 
 
 def _make(folder: Path) -> None:

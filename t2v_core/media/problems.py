@@ -6,7 +6,7 @@ import errno
 import re
 from pathlib import Path
 
-from t2v_core.errors import OutputError
+from t2v_core.errors import DiskFullError, OutputError
 
 ANOTHER_FOLDER = "Choose another output folder."
 
@@ -40,4 +40,4 @@ def output_error(error: OSError, folder: Path) -> OutputError:
 
 
 def _disk_full(folder: Path) -> OutputError:
-    return OutputError(f"The disk of {shown(folder)} is full.", remedy=f"Free some space. {ANOTHER_FOLDER}")
+    return DiskFullError(f"The disk of {shown(folder)} is full.", remedy=f"Free some space. {ANOTHER_FOLDER}")

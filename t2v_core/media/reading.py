@@ -12,12 +12,15 @@ import numpy as np
 
 from t2v_core.errors import UnreadableFileError
 from t2v_core.media.ffmpeg import INSTALL_REMEDY, NO_FFMPEG, FfmpegError, metadata_in, reading
+from t2v_core.media.picture_frames import Pictures, pictures_in
+from t2v_core.media.picture_text import is_picture, text_in
 from t2v_core.media.problems import shown
 from t2v_core.video import Frames
 
 # Seconds a frame while decoding: so long that a frame's own duration rounds to none, or the last one would be repeated
 # to fill it.
 _TICK = 10_000
+_COARSE = Fraction(1, 1000)
 _LONGEST_TEXT = 4 * 1024 * 1024
 
 
@@ -37,16 +40,22 @@ class Probe:
 
 
 def read_metadata(path: Path) -> str | None:
-    """The comment in a video's metadata, exactly, or the content of a .txt file; None if a video has no comment.
+    """The infotext in a video or picture, exactly, or the content of a .txt file; None if there is none in it.
 
-    A video that was cut short still tells its recipe if its head is whole.
+    A video that was cut short still tells its recipe if its head is whole. A folder of pictures tells its first one's.
 
     Raises:
         UnreadableFileError: the file is missing, empty, not to be read, or neither a video nor a text.
     """
+    if (pictures := _folder(path)) is not None:
+        return text_in(pictures.paths[0])
     path = readable(path)
     if path.suffix.lower() == ".txt":
         return _text(path)
+    with path.open("rb") as file:
+        begins = file.read(12)
+    if is_picture(begins):
+        return text_in(path)
     try:
         with reading(path, "-f", "ffmetadata", "pipe:1") as output:
             text = output.read()
@@ -56,14 +65,17 @@ def read_metadata(path: Path) -> str | None:
 
 
 def probe(path: Path) -> Probe:
-    """What kind of video a file is; reads it whole, but decodes nothing.
+    """What kind of video a file is, or a folder of pictures; reads it whole, but decodes nothing.
 
     A format made for streams (mkv, webm, gif) that is cut short is a shorter video; an mp4 is an error.
 
     Raises:
         UnreadableFileError: as `read_metadata`, and for a video that is cut short or has no pictures.
     """
-    path = readable(path)
+    pictures = _folder(path) or pictures_in(readable(path))
+    if pictures is not None:
+        return _probed(pictures)
+    path = Path(path)
     facts: dict[str, str] = {}
     packets: list[tuple[int, int]] = []  # presentation time and duration, in the file's own unit of time
     try:
@@ -82,7 +94,9 @@ def probe(path: Path) -> Probe:
     if not packets:
         raise UnreadableFileError(f"{shown(path)} has no pictures in it.")
     unit = Fraction(facts["tb"])
-    duration = unit * _duration([time for time, _ in packets], [duration for _, duration in packets])
+    # Matroska's durations are cut down to its unit, milliseconds; its times are rounded, and so together more exact.
+    durations = [duration if unit < _COARSE or len(packets) == 1 else 0 for _, duration in packets]
+    duration = unit * _duration([time for time, _ in packets], durations)
     width, height = facts["dimensions"].split("x")
     fps = len(packets) / duration if duration else Fraction(0)
     return Probe(len(packets), fps, int(width), int(height), facts.get("codec_id", ""), duration)
@@ -106,7 +120,11 @@ def iterate_frames(path: Path) -> Iterator[Frames]:
     Raises:
         UnreadableFileError: as `probe`; for a file that is damaged further on, after the frames before.
     """
-    path = readable(path)
+    pictures = _folder(path) or pictures_in(readable(path))
+    if pictures is not None:
+        yield from pictures.frames()
+        return
+    path = Path(path)
     filters = f"settb={_TICK},setpts=N,scale=flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp+bitexact"
     arguments = [
         "-map",
@@ -138,6 +156,23 @@ def iterate_frames(path: Path) -> Iterator[Frames]:
         raise unreadable(path, error) from error
     if empty:
         raise UnreadableFileError(f"{shown(path)} has no pictures in it.")
+
+
+def _folder(path: Path) -> Pictures | None:
+    """What is in a folder of pictures, for which `readable` says that it's none."""
+    path = Path(path)
+    try:
+        return pictures_in(path) if path.is_dir() else None
+    except (OSError, ValueError):
+        return None
+
+
+def _probed(pictures: Pictures) -> Probe:
+    width, height, kind = pictures.size()
+    durations = pictures.durations()
+    duration = sum(durations, Fraction(0))
+    fps = len(durations) / duration if duration else Fraction(0)
+    return Probe(len(durations), fps, width, height, kind, duration)
 
 
 def _duration(times: list[int], durations: list[int]) -> Fraction:

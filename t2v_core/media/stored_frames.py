@@ -124,7 +124,7 @@ class StoredFrames:
 
     def _read(self, into: Frames, first: int) -> None:
         """Fill an array that lies in one piece with the frames from `first` on."""
-        view = memoryview(into).cast("B")
+        view = into.data.cast("B")
         self._file.seek(first * self._frame_bytes)
         done = 0
         while done < len(view):
@@ -143,7 +143,7 @@ def in_chunks(frames: FrameSource, *, most_bytes: int = 8 * 2**20) -> Iterator[F
 
 
 def _write(file: Any, frame: Frames, place: int) -> None:
-    view = memoryview(frame).cast("B")
+    view = frame.data.cast("B")
     file.seek(place)
     while len(view):
         view = view[file.write(view) :]

@@ -26,6 +26,7 @@ _NAME = re.compile(r"\.txt2video-(?P<host>[0-9a-f]{8})-(?P<pid>\d{1,10})-[0-9a-f
 # since the last write to the file.
 _ABANDONED_AFTER = 24 * 3600
 _PROCESSES = "/proc"
+_FOLDER = ".pictures"
 
 
 @contextlib.contextmanager
@@ -46,6 +47,24 @@ def temporary_file(folder: Path, suffix: str) -> Iterator[Path]:
         return
     with _named_file(folder, suffix) as path:
         yield path
+
+
+@contextlib.contextmanager
+def temporary_folder(folder: Path) -> Iterator[Path]:
+    """A new empty hidden folder in `folder`, gone with all that is in it at the end of the block unless published.
+
+    Raises:
+        OutputError: it can't be made.
+    """
+    path = folder / f".txt2video-{_host()}-{os.getpid()}-{secrets.token_hex(4)}{_FOLDER}"
+    try:
+        path.mkdir()
+    except OSError as error:
+        raise output_error(error, folder) from error
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def folder_of(temporary: Path) -> Path:
@@ -69,19 +88,23 @@ def _named_file(folder: Path, suffix: str) -> Iterator[Path]:
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Remove the temporary files of processes that are no more; what can't be removed is left."""
+    """Remove the temporary files and folders of processes that are no more; what can't be removed is left."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             match = _NAME.fullmatch(entry.name)
             if match is None:
                 continue
             with contextlib.suppress(OSError):
-                if _abandoned(entry, host=match["host"], pid=int(match["pid"])):
+                if not _abandoned(entry, host=match["host"], pid=int(match["pid"])):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                else:
                     os.unlink(entry.path)
 
 
 def publish(temporary: Path, names: Iterable[str]) -> Path:
-    """Rename a whole file to the first of the names that is free in its folder.
+    """Rename a whole file, or a folder with all that is in it, to the first of the names that is free in its folder.
 
     Two processes may do this at the same time: neither ever overwrites a file. The file appears under its name at
     once and whole; only on disks without hard links an empty file stands for it between two system calls.
@@ -91,8 +114,9 @@ def publish(temporary: Path, names: Iterable[str]) -> Path:
     """
     name, folder = None, folder_of(temporary)
     try:
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())  # or a power cut could leave the name without the content
+        if not temporary.is_dir():
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())  # or a power cut could leave the name without the content
         for name in names:
             with contextlib.suppress(FileExistsError):
                 _rename(temporary, folder / name)
@@ -139,6 +163,14 @@ def _rename(temporary: Path, final: Path) -> None:
     if os.name == "nt":
         os.rename(temporary, final)  # raises if the name is taken; elsewhere it would overwrite
         return
+    if temporary.is_dir():
+        final.mkdir()  # an empty folder alone may be renamed over, and so nobody else takes the name
+        try:
+            os.rename(temporary, final)
+        except BaseException:
+            final.rmdir()
+            raise
+        return
     try:
         os.link(temporary, final)
     except FileExistsError:
@@ -157,7 +189,8 @@ def _rename(temporary: Path, final: Path) -> None:
 
 def _abandoned(entry: os.DirEntry[str], *, host: str, pid: int) -> bool:
     status = entry.stat(follow_symlinks=False)
-    if not stat.S_ISREG(status.st_mode):
+    is_ours = stat.S_ISREG(status.st_mode) or (stat.S_ISDIR(status.st_mode) and entry.name.endswith(_FOLDER))
+    if not is_ours:
         return False
     if host == _host() and _has_ended(pid):
         return True

@@ -9,7 +9,7 @@ import pytest
 from t2v_core.errors import OutputError
 from t2v_core.media import Encoding
 from t2v_core.media.ffmpeg import executable, local_file, metadata_file, metadata_in
-from t2v_core.media.mp4 import write
+from t2v_core.media.film import write
 from t2v_core.media.reading import read_frames
 
 
