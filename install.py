@@ -31,6 +31,9 @@ PROJECT = Path(__file__).with_name("pyproject.toml")
 HOSTS_OWN = ("torch",)
 """Never installed here: which build is the right one only the WebUI knows."""
 
+ALSO_AS = {"opencv-python-headless": ("opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")}
+"""Packages that come under several names, all with the same modules: a second one would overwrite the first."""
+
 LONGEST = 600
 """Seconds that pip may take before the WebUI starts without it."""
 
@@ -103,11 +106,12 @@ def requirements(project: Path) -> list[Requirement]:
 
 
 def versions_of(wanted: Sequence[Requirement]) -> dict[str, str]:
-    """The installed versions of these packages alone, which is quick, by normalised name."""
+    """The installed versions of these packages alone, which is quick, by normalised name; see `ALSO_AS`."""
     versions = {}
     for each in wanted:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[normal(each.name)] = metadata.version(each.name)
+        for name in (*reversed(ALSO_AS.get(normal(each.name), ())), each.name):
+            with contextlib.suppress(metadata.PackageNotFoundError):
+                versions[normal(each.name)] = metadata.version(name)
     return versions
 
 

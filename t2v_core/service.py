@@ -262,7 +262,7 @@ def _until_stopped(indices: Iterable[int], run: Run) -> Iterator[int]:
 
 
 def _expected_bytes(clip: GenerationRequest) -> int:
-    width, height = upscaled_size(decided(clip.width), decided(clip.height), factor=clip.upscale)
+    width, height = upscaled_size(decided(clip.width), decided(clip.height), factor=clip.upscale * (clip.refine or 1))
     frames = decided(clip.frames) * (2 if clip.ping_pong else 1)
     if clip.output_fps is not None:
         frames = math.ceil(frames * clip.output_fps / decided(clip.fps))

@@ -110,7 +110,10 @@ class Part:
 
 def largest_size(clips: Sequence[GenerationRequest]) -> tuple[int, int]:
     """The width and the height in which every one of these clips has room, as it will be when it's finished."""
-    sizes = [upscaled_size(decided(clip.width), decided(clip.height), factor=clip.upscale) for clip in clips]
+    sizes = [
+        upscaled_size(decided(clip.width), decided(clip.height), factor=clip.upscale * (clip.refine or 1))
+        for clip in clips
+    ]
     return max(width for width, _ in sizes), max(height for _, height in sizes)
 
 

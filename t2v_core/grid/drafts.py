@@ -7,23 +7,27 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 
-from t2v_core.finish_fields import CompareFields
+from t2v_core.finish_fields import CompareFields, FinishFields
 from t2v_core.grid import Cell, Sheet
 from t2v_core.request import LARGEST_SEED, RANDOM_SEED, GenerationRequest, problem
 
 _NOTHING_OF_IT = {field.name: field.default for field in dataclasses.fields(CompareFields)}
+_NOTHING_AFTER = {
+    **{field.name: field.default for field in dataclasses.fields(FinishFields) if field.name != "ping_pong"},
+    "refine": 0.0,
+}
 _PICKED = re.compile(r"(\d{1,4})(?:\s*-\s*(\d{1,4}))?")
 
 
 def drafts_of(request: GenerationRequest, *, steps: int) -> Sheet:
     """The sheet of drafts that a request with a seed asks for, in `steps` steps of each or fewer.
 
-    A draft is the clip itself but for its steps: seed, size and frames are those of the clip that a pick makes, so that
-    both begin with the same noise.
+    A draft is the clip itself but for its steps and for what comes after them: seed, size and frames are those of the
+    clip that a pick makes, so that both begin with the same noise.
     """
     columns = columns_for(request.drafts)
     rows = -(-request.drafts // columns)
-    plain = dataclasses.replace(request, **_NOTHING_OF_IT, steps=min(steps, request.draft_steps))
+    plain = dataclasses.replace(request, **_NOTHING_OF_IT, **_NOTHING_AFTER, steps=min(steps, request.draft_steps))
     cells = tuple(
         Cell(
             plain.with_field("seed", seed_of(request, number)),

@@ -57,6 +57,7 @@ IMPORTED_AS = {
     "imageio-ffmpeg": "imageio_ffmpeg",
     "huggingface-hub": "huggingface_hub",
     "pillow": "PIL",
+    "opencv-python-headless": "cv2",
 }
 
 

@@ -160,6 +160,16 @@ def test_drafts_are_one_sheet_in_few_steps_and_nothing_else(host):
     assert made[0].fps == 8
 
 
+def test_a_draft_leaves_out_what_comes_after_the_model(host):
+    renderer = FakeRenderer(ModelDefaults(steps=25, width=64, height=48, frames=3))
+    wants = {"upscale": 2.0, "output_fps": 30.0, "refine": 2.0, "ping_pong": True}
+    (sheet,), _, _ = make(host, GenerationRequest(seed=1, drafts=2, **wants), renderer=renderer)
+    assert {(each.upscale, each.output_fps, each.refine) for each in renderer.rendered} == {(1.0, None, 0.0)}
+    assert probe(sheet.path).frames == 4, "there and back is seen in a draft, too"
+    make(host, again(sheet, pick="2"), renderer=renderer)
+    assert {name: getattr(renderer.rendered[-1], name) for name in wants} == wants
+
+
 def test_picks_from_a_sheet_are_the_plain_clips_of_their_seeds(host):
     renderer = FakeRenderer(ModelDefaults(steps=25, width=64, height=48, frames=3))
     (sheet,), _, _ = make(host, GenerationRequest(prompt="p", drafts=5, draft_steps=3), renderer=renderer)
