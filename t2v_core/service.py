@@ -26,6 +26,7 @@ from t2v_core.postprocess import INTERPOLATIONS, Footage
 from t2v_core.postprocess.upscale import find_upscaler, upscaled_size
 from t2v_core.prompts.script import BLENDS
 from t2v_core.prompts.wildcards import Drawing, has_wildcards
+from t2v_core.rendering.forecast import Forecast
 from t2v_core.rendering.inputs import check_inputs
 from t2v_core.rendering.measures import MEMORY
 from t2v_core.rendering.plan import ATTENTIONS, PRECISIONS, VAE_PRECISIONS
@@ -159,6 +160,30 @@ class _Making:
 
     def _save(self, video: Video, footage: Footage, placement: Placement, *, partial: bool) -> None:
         self.run.report(_save(video, footage, placement, self.run, infotext=infotext_of(video), partial=partial))
+
+
+def forecast(request: GenerationRequest, renderer: Renderer) -> Forecast:
+    """What a request will take, all clips of its sheet together, before any work.
+
+    Raises:
+        Txt2VideoError: as `Renderer.resolve`, and what is wrong with a grid or with drafts.
+    """
+    if not (request.over or request.drafts or request.pick):
+        return renderer.forecast(request)
+
+    def clips_of(clip: GenerationRequest) -> list[Clip]:
+        clip.check(CHOICES)
+        return [Clip(each) for each in single_clips(renderer.resolve(clip))]
+
+    order = order_of(request, clips_of)
+    alike: dict[GenerationRequest, list[GenerationRequest]] = {}
+    for clip in order.clips:
+        key = dataclasses.replace(clip.request, seed=0, prompt="", negative_prompt="")
+        alike.setdefault(key, []).append(clip.request)
+    told = [(renderer.forecast(clips[0]), len(clips)) for clips in alike.values()]
+    seconds = [None if one.seconds is None else one.seconds * count for one, count in told]
+    highest = max((one for one, _ in told), key=lambda one: one.peak or 0)
+    return dataclasses.replace(highest, seconds=None if None in seconds else math.fsum(filter(None, seconds)))
 
 
 def infotext_of(video: Video) -> str:

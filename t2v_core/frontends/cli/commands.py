@@ -184,16 +184,16 @@ def info(options: argparse.Namespace) -> int:
 
 def _say_what_it_takes(requests: Sequence[GenerationRequest], renderer: Renderer, run: Run) -> None:
     """Time and memory, each line once; what is wrong with a request is said when it is made."""
+    from t2v_core import service
     from t2v_core.errors import Txt2VideoError
     from t2v_core.frontends.words import forecast
     from t2v_core.run import Notice
-    from t2v_core.service import CHOICES
 
     said: set[str] = set()
     for request in requests:
         try:
-            request.check(CHOICES)
-            line = forecast(renderer.forecast(request))
+            request.check(service.CHOICES)
+            line = forecast(service.forecast(request, renderer))
         except Txt2VideoError:
             return
         if line not in said:

@@ -71,7 +71,7 @@ class Maker:
     def forecast(self, values: Mapping[str, Any]) -> str:
         """A line on what these values will take; empty for values that are wrong, which Generate will say."""
         try:
-            return pages.forecast(self._renderer().forecast(request_of(values)))
+            return pages.forecast(service.forecast(request_of(values), self._renderer()))
         except Txt2VideoError:
             return ""
 
