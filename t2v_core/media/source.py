@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from t2v_core.media.pictures import picture_facts, read_moving
 from t2v_core.media.placing import CROP, Placing, place
 from t2v_core.media.problems import shown
 from t2v_core.media.reading import readable, unreadable
+from t2v_core.media.sequences import pictures_of, sequence_in
 from t2v_core.video import Frames
 
 COUNTED_WHOLE = 256 * 2**20
@@ -81,17 +83,20 @@ class Wanted:
 
 
 def source_facts(path: Path) -> SourceFacts:
-    """What a file is, by its content; remembered while the file stays the same.
+    """What a file is by its content, or a folder of pictures; remembered while it stays the same.
 
     Raises:
         UnreadableFileError: no such file, or neither a picture nor a video that can be read.
     """
-    status = readable(path).stat()
+    status = (path if os.path.isdir(path) else readable(path)).stat()
     return _facts(path.absolute(), status.st_mtime_ns, status.st_size)
 
 
 @functools.lru_cache(maxsize=64)
 def _facts(path: Path, _changed: int, size: int) -> SourceFacts:
+    if os.path.isdir(path):
+        sequence, count = sequence_in(path), len(pictures_of(path))
+        return SourceFacts(sequence.width, sequence.height, count, sequence.fps, count / sequence.fps)
     picture = picture_facts(path)
     if picture is None:
         return _video_facts(path, size)
@@ -188,20 +193,29 @@ def read_source(path: Path, wanted: Wanted) -> Iterator[Frames]:
     Raises:
         UnreadableFileError: no frame at all can be read from there.
     """
-    facts = source_facts(path)
-    picture = picture_facts(path)
-    frames = _moving_frames(path, picture.durations, wanted) if picture else _video_frames(path, facts, wanted)
     some = max(1, _CHUNK // (wanted.height * wanted.width * 3))
+    frames = _frames(path, wanted)
     while chunk := list(itertools.islice(frames, some)):
         yield np.stack(chunk)
 
 
-def _moving_frames(path: Path, durations: tuple[float, ...], wanted: Wanted) -> Iterator[Frames]:
-    """An animation's frames (a picture's one frame), each for as many of the wanted ones as it is shown."""
+def _frames(path: Path, wanted: Wanted) -> Iterator[Frames]:
+    facts, size = source_facts(path), {"width": wanted.width, "height": wanted.height, "fit": wanted.fit}
+    if os.path.isdir(path):
+        sequence = sequence_in(path)
+        return _timed_frames(sequence.frames(**size), (1 / sequence.fps,) * len(sequence.paths), wanted)
+    picture = picture_facts(path)
+    if picture is None:
+        return _video_frames(path, facts, wanted)
+    return _timed_frames(read_moving(path, **size), picture.durations, wanted)
+
+
+def _timed_frames(frames: Iterator[Frames], durations: tuple[float, ...], wanted: Wanted) -> Iterator[Frames]:
+    """Frames of known durations (or one picture), each for as many of the wanted ones as it is shown."""
     shown_from = itertools.accumulate(durations, initial=0.0)
     slots = [round((time - wanted.start) * wanted.fps) for time in shown_from]
     done = 0
-    for index, frame in enumerate(read_moving(path, width=wanted.width, height=wanted.height, fit=wanted.fit)):
+    for index, frame in enumerate(frames):
         end = min(slots[index + 1] if durations else 1, wanted.frames)
         while done < end:
             yield frame

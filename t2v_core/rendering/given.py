@@ -5,6 +5,7 @@ Legend: f frames, H W the clip's height and width in pixels.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -156,7 +157,7 @@ def _mask(request: GenerationRequest, run: Run, folder: Path | None) -> Mask:
 
 def _marks(named: Named, request: GenerationRequest) -> npt.NDArray[np.uint8]:
     """What a picture marks, (H, W)."""
-    if picture_facts(named.path) is not None:
+    if not os.path.isdir(named.path) and picture_facts(named.path) is not None:
         return read_marks(named.path, width=request.width or 8, height=request.height or 8, fit=request.fit)
     return light_of(_first_picture(named, request)[None])[0]
 

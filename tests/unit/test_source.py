@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 from odd_files import animation, content, cut, run_ffmpeg, sound_only, video, with_sound
+from PIL import Image
 
 from t2v_core.errors import UnreadableFileError
 from t2v_core.media import Encoding, mp4
+from t2v_core.media.fingerprint import fingerprint
 from t2v_core.media.reading import read_frames
 from t2v_core.media.sound import has_sound, sound_of
 from t2v_core.media.source import Wanted, read_source, source_facts
@@ -185,6 +187,22 @@ def test_what_has_no_pictures_is_one_sentence(tmp_path: Path, name: str, make: A
         source_facts(tmp_path / name)
     assert name in caught.value.problem
     assert "\n" not in caught.value.problem
+
+
+def test_a_folder_of_pictures_is_a_video_in_the_order_of_their_numbers(tmp_path: Path):
+    folder = tmp_path / "clip-frames"
+    folder.mkdir()
+    for number in (10, 9, 2, 1):
+        Image.new("RGB", (64, 48), (number * 20,) * 3).save(folder / f"{number}.png")
+    (folder / "notes.txt").write_text("no picture")
+    (folder / "0.png").symlink_to(tmp_path / "elsewhere.png")
+    facts = source_facts(folder)
+    assert (facts.width, facts.height, facts.frames, facts.fps) == (64, 48, 4, 8)
+    assert greys(all_of(folder, Wanted(8, 8, 64, 48))) == [0, 1, 8, 9]
+    assert greys(all_of(folder, Wanted(2, 16, 64, 48, start=0.125))) == [1, 1]
+    first = fingerprint(folder)
+    (folder / "10.png").unlink()
+    assert fingerprint(folder) != first
 
 
 def test_sound_is_taken_from_where_it_is_wanted(tmp_path: Path):
