@@ -213,6 +213,7 @@ class BorrowingHost:
 
     def __init__(self, host):
         self.models_folders, self.output_folder = host.models_folders, host.output_folder
+        self.input_folders, self.upscalers = host.input_folders, host.upscalers
         self.lent = []
 
     def device(self):
