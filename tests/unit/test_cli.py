@@ -85,6 +85,7 @@ def test_there_is_a_flag_for_every_field_and_it_reaches_the_request(renderers):
         "interpolation": "blend",
         "prompt_blend": "cut",
         "fit": "pad",
+        "anchors": "0: text",
     }
     wanted = {}
     flags = []

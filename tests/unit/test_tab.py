@@ -441,3 +441,16 @@ def test_each_native_size_can_be_chosen(host):
         width, height, frames = native_of(choice, host.models_folders)
         assert choice == f"{width}×{height}, {frames} frames"
     assert not any(isinstance(value, int) for value in native_of("1×1", host.models_folders))
+
+
+def test_a_recipe_whose_files_are_gone_says_so_and_looks_nowhere_else(host, tmp_path):
+    text = f"a cat\nSteps: 5, Seed: 1, Size: 64x64, Source: {tmp_path / 'gone.mp4'}, Last frame: /etc/passwd"
+    host.input_folders = (tmp_path,)
+    gone, outside = recipes.changed_files(text, host), "outside"
+    assert len(gone) == 1
+    assert outside in gone[0]
+    host.input_folders = None
+    first, second = recipes.changed_files(text.replace("/etc/passwd", str(tmp_path / "b.png")), host)
+    assert first.startswith("Source: the recipe's file gone.mp4 can't be used: There is no file")
+    assert second.startswith("Last frame: ")
+    assert recipes.changed_files("just a prompt", host) == []

@@ -73,6 +73,7 @@ def _generate(options: argparse.Namespace, typed: Mapping[str, Any]) -> int:
         run = Run(progress)
         if options.recipe:
             _say_if_weights_differ(options.recipe, requests[0].model, host=host, run=run)
+            _say_if_files_differ(options.recipe, requests[0], run=run)
         renderer = LocalRenderer(host)
         _say_what_it_takes(requests, renderer, run)
         with stopping_by_signal(run):
@@ -215,6 +216,18 @@ def _say_if_weights_differ(source: Path, model: str, *, host: StandaloneHost, ru
         run.report(
             Notice(f"{source.name} was made by {made_by}; this is {model} ({digest}), so the video will differ.")
         )
+
+
+def _say_if_files_differ(source: Path, request: GenerationRequest, *, run: Run) -> None:
+    """It's exact only from the pictures and videos that it was made from, too."""
+    from t2v_core.frontends.cli.requests import read_recipe
+    from t2v_core.rendering.input_notes import changed_inputs
+    from t2v_core.run import Notice
+
+    _, recipe = read_recipe(source)
+    taken = {name: value for name, value in recipe.values.items() if getattr(request, name) == value}
+    for sentence in changed_inputs(taken, recipe.extras, None):
+        run.report(Notice(sentence))
 
 
 def _print_rows(rows: Sequence[Mapping[str, str]], *, json: bool) -> None:

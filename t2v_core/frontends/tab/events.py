@@ -51,7 +51,7 @@ def connect(
     _connect_generate(surroundings, maker, prompts=prompts, fields=fields, parts=parts)
     _connect_fields(surroundings, fields=fields, parts=parts)
     _connect_clips(ClipActions(surroundings, maker), parts=parts)
-    _connect_recipes(tab, maker, prompts=prompts, parts=parts)
+    _connect_recipes(surroundings, tab, maker, prompts=prompts, parts=parts)
     if surroundings.presets_folder is not None:
         presets.connect(surroundings.presets_folder, fields=fields, parts=parts)
     for name, (button, counter) in prompts.counters.items():
@@ -153,28 +153,36 @@ def _connect_clips(actions: ClipActions, *, parts: Parts) -> None:
             sent.then(fn=None, **script(code), inputs=[], outputs=[])
 
 
-def _connect_recipes(tab: Tab, maker: Maker, *, prompts: PromptRow, parts: Parts) -> None:
+def _connect_recipes(surroundings: Surroundings, tab: Tab, maker: Maker, *, prompts: PromptRow, parts: Parts) -> None:
     """The arrow reads what stands in the prompt, or the newest clip; a file that is dropped on a prompt is read too."""
     everything = list(tab.fields.values())
 
-    def on_paste(prompt: str) -> list[Any]:
-        return tab.fill(prompt or maker.shelf.newest_recipe())
+    outputs = [*everything, parts["messages"]]
 
-    prompts.paste.click(fn=on_paste, inputs=[prompts.prompt], outputs=everything, show_progress=False).then(
-        fn=None, **script("txt2video_filled"), inputs=[], outputs=[]
-    )
+    def filling(text_in: Callable[[Any], str]) -> Callable[[Any], list[Any]]:
+        """A handler that fills the fields from a recipe and says which of its files are gone."""
 
-    def on_drop(upload: Any) -> list[Any]:
-        if upload is None:
-            return [unchanged() for _ in everything]
-        return tab.fill(tab.recipe_in(getattr(upload, "name", upload)))
+        def fill(value: Any) -> list[Any]:
+            if value is None:
+                return [*(unchanged() for _ in everything), ""]
+            text = text_in(value)
+            return [*tab.fill(text), pages.notices(recipes.changed_files(text, surroundings.host))]
 
-    parts["drop"].upload(
-        fn=guarded(on_drop, outputs=len(everything)),
-        inputs=[parts["drop"]],
-        outputs=[*everything, parts["messages"]],
-        show_progress=False,
-    ).then(fn=None, **script("txt2video_filled"), inputs=[], outputs=[])
+        careful = guarded(fill, outputs=len(outputs))
+
+        def handler(value: Any) -> list[Any]:
+            *filled, notice, trouble = careful(value)
+            return [*filled, trouble or notice]
+
+        return handler
+
+    for event, source, text_in in (
+        (prompts.paste.click, prompts.prompt, lambda prompt: prompt or maker.shelf.newest_recipe()),
+        (parts["drop"].upload, parts["drop"], lambda upload: tab.recipe_in(getattr(upload, "name", upload))),
+    ):
+        event(fn=filling(text_in), inputs=[source], outputs=outputs, show_progress=False).then(
+            fn=None, **script("txt2video_filled"), inputs=[], outputs=[]
+        )
 
 
 def keep_forecast(page: Any, maker: Maker, *, fields: Mapping[str, Any], line: Any) -> None:

@@ -10,9 +10,11 @@ from PIL import Image
 
 from t2v_core.errors import ModelNotFoundError, UnreadableFileError
 from t2v_core.frontends.tab.gradio_versions import unchanged, update
+from t2v_core.host import Host
 from t2v_core.infotext import ParsedInfotext, parse_infotext
 from t2v_core.media.reading import read_metadata
 from t2v_core.models.catalogue import find_model
+from t2v_core.rendering.input_notes import changed_inputs
 from t2v_core.request import FIELDS
 from t2v_core.service import CHOICES
 from t2v_core.speed import EXACT
@@ -34,6 +36,12 @@ def updates(infotext: str, models_folders: Sequence[Path]) -> dict[str, Any]:
     if model := _model_of(recipe, models_folders):
         values["model"] = model
     return {name: _update(name, values) for name in FIELDS}
+
+
+def changed_files(infotext: str, host: Host) -> list[str]:
+    """A sentence for each file that the recipe names and that is gone, or isn't what it was."""
+    recipe = parse_infotext(infotext)
+    return changed_inputs(recipe.values, recipe.extras, host.input_folders) if _is_recipe(recipe) else []
 
 
 def recipe_in(path: Path) -> str:
