@@ -20,7 +20,7 @@ _TOKENS = re.compile(
     r"|(?P<closing>[)\]])"
     r"|[^\\()\[\]:]+|:"
 )
-_BREAKS = re.compile(rf"\s*\b{_BREAK}\b\s*")
+_BREAKS = re.compile(rf"\b{_BREAK}\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +73,10 @@ class _Reader:
 
     def add_words(self, text: str) -> None:
         first, *rest = _BREAKS.split(text)
-        self.add(first)
-        for part in rest:
+        self.add(first.rstrip() if rest else first)
+        for place, part in enumerate(rest, start=1):
             self.add(_BREAK, -1.0)
-            self.add(part)
+            self.add(part.strip() if place < len(rest) else part.lstrip())
 
     def open(self, bracket: str) -> None:
         if sum(map(len, self._open.values())) < DEEPEST:

@@ -73,7 +73,9 @@ def test_the_network_output_is_turned_into_clean_latents(prediction):
 
 @pytest.mark.parametrize("split", [False, True])
 def test_full_rescale_gives_the_conditional_outputs_contrast(split):
-    out = guided(Network(), Prediction.SAMPLE, Texts.of(COND, UNCOND), scale=9, rescale=1.0, split=split)(LATENTS, LEVEL)
+    out = guided(Network(), Prediction.SAMPLE, Texts.of(COND, UNCOND), scale=9, rescale=1.0, split=split)(
+        LATENTS, LEVEL
+    )
     plain = guided(Network(), Prediction.SAMPLE, Texts.of(COND, UNCOND), scale=9)(LATENTS, LEVEL)
     assert out.std() == pytest.approx(alone(COND).std().item(), rel=1e-5)
     assert plain.std() != pytest.approx(alone(COND).std().item(), rel=0.05)
@@ -109,3 +111,85 @@ def test_a_half_precision_network_still_gives_float32(scale, split):
     out = guided(network, Prediction.EPS, Texts.of(COND, UNCOND), scale=scale, split=split)(LATENTS, LEVEL)
     assert out.dtype == torch.float32
     assert network.calls[0][1].dtype == torch.float32
+
+
+SECOND, THIRD = torch.randn(2, 1, 7, 6, generator=torch.Generator().manual_seed(2))
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_several_texts_are_each_followed_by_their_weight(split):
+    network = Network()
+    texts = Texts(UNCOND, ((COND, 1.0), (SECOND, 0.5), (THIRD, -0.25)))
+    found = guided(network, Prediction.SAMPLE, texts, scale=4.0, split=split)(LATENTS, LEVEL)
+    away = [weight * (alone(text) - alone(UNCOND)) for text, weight in texts.conds]
+    assert torch.allclose(found, alone(UNCOND) + 4 * sum(away), atol=1e-5)
+    assert [len(call[0]) for call in network.calls] == ([1] * 4 if split else [4])
+
+
+def test_weights_that_are_whole_at_scale_1_need_no_unconditional_text():
+    network = Network()
+    texts = Texts(None, ((COND, 0.75), (SECOND, 0.25)))
+    found = guided(network, Prediction.SAMPLE, texts, scale=1.0)(LATENTS, LEVEL)
+    assert torch.allclose(found, 0.75 * alone(COND) + 0.25 * alone(SECOND), atol=1e-6)
+    assert [len(call[0]) for call in network.calls] == [2]
+
+
+def test_late_steps_follow_several_texts_in_their_proportion():
+    network = Network()
+    texts = Texts(UNCOND, ((COND, 3.0), (SECOND, 1.0)))
+    found = guided(network, Prediction.SAMPLE, texts, scale=9.0, until=LEVEL)(LATENTS, LEVEL)
+    assert torch.allclose(found, 0.75 * alone(COND) + 0.25 * alone(SECOND), atol=1e-6)
+    assert [len(call[0]) for call in network.calls] == [2]
+
+
+def test_a_single_text_without_its_whole_weight_is_drawn_back_to_the_unconditional():
+    texts = Texts(UNCOND, ((COND, 0.5),))
+    found = guided(Network(), Prediction.SAMPLE, texts, scale=1.0)(LATENTS, LEVEL)
+    assert torch.allclose(found, (alone(COND) + alone(UNCOND)) / 2, atol=1e-6)
+
+
+def test_each_frame_has_its_own_weight():
+    weights = torch.tensor([1.0, 0.0])[:, None, None]
+    found = guided(Network(), Prediction.SAMPLE, Texts(UNCOND, ((COND, weights),)), scale=3.0)(LATENTS, LEVEL)
+    whole = guided(Network(), Prediction.SAMPLE, Texts.of(COND, UNCOND), scale=3.0)(LATENTS, LEVEL)
+    assert torch.allclose(found[:, :, 0], whole[:, :, 0], atol=1e-6)
+    assert torch.allclose(found[:, :, 1], alone(UNCOND)[:, :, 1], atol=1e-6)
+
+
+def test_texts_that_change_are_asked_for_at_each_level():
+    levels = [NoiseSchedule.linear_sd().at(timestep) for timestep in (900, 100)]
+    texts = {levels[0]: Texts.of(COND, UNCOND), levels[1]: Texts.of(SECOND, UNCOND)}
+    network = Network()
+    denoise = guided(network, Prediction.SAMPLE, texts.__getitem__, scale=3.0)
+    for level in levels:
+        denoise(LATENTS, level)
+    assert torch.equal(network.calls[0][2][1:], COND)
+    assert torch.equal(network.calls[1][2][1:], SECOND)
+
+
+def test_the_same_texts_come_as_the_same_tensor():
+    texts, network = Texts.of(COND, UNCOND), Network()
+    denoise = guided(network, Prediction.SAMPLE, lambda level: texts, scale=3.0)
+    denoise(LATENTS, LEVEL)
+    denoise(LATENTS, LEVEL)
+    assert network.calls[0][2] is network.calls[1][2]
+
+
+def test_a_text_for_each_frame_goes_with_one_for_all():
+    by_frame = torch.stack([COND, SECOND], dim=1)
+    ((halves, batch),) = Texts.of(by_frame, UNCOND).calls(with_uncond=True, split=False)
+    assert halves == (Half.UNCOND, Half.COND)
+    assert batch.shape == (2, 2, 7, 6)
+    assert torch.equal(batch[0, 0], batch[0, 1])
+    assert torch.equal(batch[1:], by_frame)
+
+
+def test_the_announced_texts_are_told_apart():
+    heard = []
+    texts = Texts(UNCOND, ((COND, 1.0), (SECOND, 1.0)))
+    for split in (False, True):
+        guided(
+            Network(), Prediction.SAMPLE, texts, scale=3.0, split=split,
+            announce=lambda level, halves: heard.append(halves),
+        )(LATENTS, LEVEL)  # fmt: skip
+    assert heard == [(Half.UNCOND, Half.COND, (Half.COND, 1)), (Half.UNCOND,), (Half.COND,), ((Half.COND, 1),)]
