@@ -10,6 +10,9 @@ from typing import Any, TypeVar
 from t2v_core.errors import FieldProblem, RequestError
 from t2v_core.fields import Choices, closest, fields_of, problems_in, spec
 from t2v_core.finish_fields import CompareFields, FinishFields
+from t2v_core.length_fields import LengthFields, RefineFields, is_in_pieces, window_fills
+from t2v_core.machine_fields import MachineFields
+from t2v_core.output_fields import OutputFields
 from t2v_core.source_fields import SourceFields
 from t2v_core.speed import EXACT, SPEEDS
 
@@ -34,7 +37,9 @@ class ModelDefaults:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GenerationRequest(SourceFields, FinishFields, CompareFields):
+class GenerationRequest(
+    SourceFields, LengthFields, RefineFields, FinishFields, CompareFields, OutputFields, MachineFields
+):
     """What to make. None stands for the chosen model's own value; `resolve` fills it in.
 
     Every field's label, limits, help and infotext key are written here, or in the base for its group, and nowhere else.
@@ -183,185 +188,6 @@ class GenerationRequest(SourceFields, FinishFields, CompareFields):
         off=0,
         otherwise="the speed's",
     )
-    window: int | None = spec(
-        None,
-        "Window",
-        "How many frames are made together. Longer clips are made of overlapping windows, in no more memory; 0 is all "
-        "frames at once.",
-        infotext="Window",
-        minimum=0,
-        maximum=4096,
-        usual=64,
-        step=1,
-        group="Length",
-        off=0,
-        otherwise="all at once up to twice the model's own frames, then the model's own frames",
-    )
-    window_overlap: int | None = spec(
-        None,
-        "Window overlap",
-        "How many frames a window has in common with the next one: more are smoother and slower.",
-        infotext="Window overlap",
-        minimum=0,
-        maximum=4095,
-        usual=32,
-        step=1,
-        group="Length",
-        otherwise="a quarter of the window",
-    )
-    loop: bool = spec(
-        False,
-        "Seamless loop",
-        "The last frame leads back to the first.",
-        infotext="Loop",
-        group="Length",
-    )
-    fill_in: int = spec(
-        0,
-        "Fill in",
-        "Makes few frames first, and then those in between: 1 fills in every second frame, 2 three of four, 3 seven of "
-        "eight. For slow, steady motion.",
-        infotext="Fill in",
-        minimum=0,
-        maximum=3,
-        step=1,
-        group="Length",
-    )
-    refine: float = spec(
-        0.0,
-        "Refine",
-        "How many times larger a second pass makes the picture, with new detail; 1 keeps the size, 0 is off.",
-        infotext="Refine",
-        minimum=0,
-        maximum=8,
-        usual=4,
-        step=0.25,
-        group="Refine",
-    )
-    refine_strength: float = spec(
-        0.4,
-        "Refine strength",
-        "How much the second pass may change: 0.2 sharpens, 0.6 draws anew.",
-        infotext="Refine strength",
-        minimum=0,
-        maximum=1,
-        step=0.05,
-        group="Refine",
-    )
-    refine_steps: int | None = spec(
-        None,
-        "Refine steps",
-        "Of the second pass' whole schedule; the strength says how many of them are done.",
-        infotext="Refine steps",
-        minimum=1,
-        maximum=1000,
-        usual=100,
-        step=1,
-        group="Refine",
-        otherwise="the first pass'",
-    )
-    refine_model: str = spec(
-        "",
-        "Refine model",
-        "The second pass' model, such as zeroscope XL. Default: the first pass'.",
-        infotext="Refine model",
-        group="Refine",
-    )
-    tile: int | None = spec(
-        None,
-        "Tile",
-        "Makes larger pictures of overlapping tiles of so many pixels, in less memory; 0 is none.",
-        infotext="Tile",
-        minimum=0,
-        maximum=4096,
-        usual=1024,
-        step=8,
-        multiple=8,
-        group="Refine",
-        off=0,
-        otherwise="none in the first pass, 512 in the second",
-    )
-    count: int = spec(
-        1,
-        "Clips",
-        "How many videos to make, each with the next seed.",
-        minimum=1,
-        maximum=1000,
-        usual=20,
-        step=1,
-        group="Output",
-    )
-    format: str = spec("mp4", "Format", "The kind of file.", chosen=True, group="Output")
-    crf: int = spec(
-        17,
-        "Quality (CRF)",
-        "H.264's constant rate factor: 0 is lossless, 17 looks so, 28 is small.",
-        minimum=0,
-        maximum=51,
-        step=1,
-        group="Output",
-    )
-    preset: str = spec(
-        "medium",
-        "Encoder preset",
-        "Slower presets make smaller files of the same quality.",
-        chosen=True,
-        group="Output",
-    )
-    precision: str = spec(
-        "auto",
-        "Precision",
-        "The network's number format. auto: fp16 or bf16 on a GPU, on a CPU fp32 or, where memory is short, bf16. fp8 "
-        "halves the weights once more, and changes the picture a little.",
-        infotext="Precision",
-        chosen=True,
-        group="Machine",
-    )
-    vae_precision: str = spec(
-        "auto",
-        "VAE precision",
-        "The autoencoder's number format. auto: the network's, and a wider one where its pictures would be black.",
-        infotext="VAE precision",
-        chosen=True,
-        group="Machine",
-    )
-    attention: str = spec(
-        "auto",
-        "Attention",
-        "fused: torch's own kernel. plain: products and a softmax in float32, in slices, for devices whose kernel is "
-        "missing or wrong. auto knows which those are.",
-        infotext="Attention",
-        chosen=True,
-        group="Machine",
-    )
-    compile: bool = spec(
-        False,
-        "Compile",
-        "Compiles the network for this GPU: a first run takes minutes longer, later ones of the same size are faster.",
-        group="Machine",
-    )
-    cuda_graph: bool = spec(
-        False,
-        "CUDA graph",
-        "Records a step and replays it: faster where the GPU waits for the processor, at more memory.",
-        group="Machine",
-    )
-    split_guidance: bool = spec(
-        False,
-        "Split guidance",
-        "Runs the prompt and the negative prompt one after the other: less memory, a little slower.",
-        infotext="Split guidance",
-        group="Machine",
-    )
-    memory: str = spec(
-        "auto",
-        "Memory",
-        "What saves memory; none changes the picture, each further one is slower. all: the model stays on the device. "
-        "parts: only what works does. halves: guidance is split too. slices: attention works in slices too. "
-        "blocks: the UNet comes block by block, for cards of 4 GB. auto: the fastest that fits.",
-        chosen=True,
-        group="Machine",
-    )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], *, choices: Choices) -> GenerationRequest:
@@ -370,6 +196,7 @@ class GenerationRequest(SourceFields, FinishFields, CompareFields):
         Raises:
             RequestError: with every problem at once: unknown names, wrong types, values out of range.
         """
+        values = {name: _as_text(name, value) for name, value in values.items()}
         problems = tuple(problems_in(values, FIELDS, choices))
         if problems:
             raise RequestError(problems)
@@ -394,21 +221,24 @@ class GenerationRequest(SourceFields, FinishFields, CompareFields):
         fills = dataclasses.asdict(defaults)
         steps = fills["steps"] if self.steps is None else self.steps
         fills |= SPEEDS[self.speed].fills(steps=steps)
-        fills |= self._window_fills(own=defaults.frames)
-        return dataclasses.replace(
+        fills |= window_fills(
+            self.window, self.window_overlap, frames=self.frames or defaults.frames, own=defaults.frames
+        )
+        resolved = dataclasses.replace(
             self, **{name: value for name, value in fills.items() if getattr(self, name) is None}
         )
+        whole = resolved.with_what_pieces_allow()
+        if self.reuse_features and whole != resolved:
+            raise problem(
+                "reuse_features",
+                "Reuse features needs a clip that is made in one piece. Set it to 1, or turn off Window, Tile and loop.",
+            )
+        return whole
 
-    def _window_fills(self, *, own: int) -> dict[str, Any]:
-        """How a long clip is cut, for a model that knows clips of so many frames."""
-        frames = own if self.frames is None else self.frames
-        window = (0 if frames <= 2 * own else own) if self.window is None else self.window
-        if not window:
-            return {"window": 0}
-        overlap = window // 4 if self.window_overlap is None else self.window_overlap
-        if overlap >= window:
-            raise problem("window_overlap", f"Windows of {window} frames can't overlap by {overlap}; choose less.")
-        return {"window": window, "window_overlap": overlap}
+    def with_what_pieces_allow(self) -> GenerationRequest:
+        """A resolved request without the shortcut that a clip made in pieces can't take."""
+        in_pieces = is_in_pieces(self, frames=decided(self.frames), sides=(decided(self.width), decided(self.height)))
+        return self.with_field("reuse_features", 1) if in_pieces else self
 
     def with_field(self, name: str, value: Any) -> GenerationRequest:
         """The same request with one field changed."""
@@ -417,6 +247,14 @@ class GenerationRequest(SourceFields, FinishFields, CompareFields):
 
 FIELDS = fields_of(GenerationRequest)
 """Every field by name, in the order of the class body; those of its bases come last."""
+
+
+def _as_text(name: str, value: Any) -> Any:
+    """A list of names, as JSON has it, as the field's text; everything else as it is."""
+    takes_several = name in FIELDS and FIELDS[name].spec.several
+    if takes_several and isinstance(value, (list, tuple)) and all(isinstance(each, str) for each in value):
+        return ", ".join(value)
+    return value
 
 
 def problem(field: str, message: str) -> RequestError:

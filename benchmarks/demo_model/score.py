@@ -17,11 +17,13 @@ import numpy as np
 from benchmarks.demo_model.captions import draw_caption, draw_scene
 from benchmarks.demo_model.clips import Scene
 from benchmarks.demo_model.judge import ATTRIBUTES, judge
+from t2v_core.fields import parse
 from t2v_core.hosts.standalone import StandaloneHost
 from t2v_core.models.catalogue import DEMO
 from t2v_core.rendering.local import LocalRenderer
-from t2v_core.request import GenerationRequest
+from t2v_core.request import FIELDS, GenerationRequest
 from t2v_core.run import Run
+from t2v_core.service import CHOICES
 from t2v_core.video import Frames
 
 SEED = 7
@@ -96,20 +98,15 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=200, help="clips of combinations that training saw")
     parser.add_argument("--held-out", type=int, default=100, help="clips of combinations that it never saw")
     parser.add_argument("--seed", type=int, default=SEED)
-    parser.add_argument("--steps", type=int)
-    parser.add_argument("--cfg-scale", type=float)
-    parser.add_argument("--sampler")
-    parser.add_argument("--schedule")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="FIELD=VALUE", help='fields of the requests, as in "fill_in=2"'
+    )
     parser.add_argument("--json", type=Path, help="where to write the figures")
     parser.add_argument("--sheet", type=Path, help="where to write a picture of twelve clips")
     arguments = parser.parse_args()
-    request = GenerationRequest(
-        model=arguments.model,
-        steps=arguments.steps,
-        cfg_scale=arguments.cfg_scale,
-        sampler=arguments.sampler,
-        schedule=arguments.schedule,
-    )
+    pairs = (pair.partition("=") for pair in arguments.set)
+    values = {name: parse(FIELDS[name], text) if name in FIELDS else text for name, _, text in pairs}
+    request = GenerationRequest.from_dict({"model": arguments.model, **values}, choices=CHOICES)
     scores: dict[str, dict[str, Any]] = {}
     print(f"{'':24}", *(f"{name:>10}" for name in (*ATTRIBUTES, "all", "s a clip")))
     for name, count in (("unseen captions", arguments.count), ("held-out combinations", arguments.held_out)):

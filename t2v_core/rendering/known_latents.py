@@ -5,7 +5,7 @@ Legend: c latent channels, f frames, h w latent height and width, H W picture he
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,11 +13,11 @@ from einops import rearrange, reduce
 from torch import Tensor
 
 from t2v_core.rendering.devices import to_device
-from t2v_core.rendering.given import Anchor, Given, Mask
+from t2v_core.rendering.given import Anchor, Given, Mask, StillFrames
 from t2v_core.request import GenerationRequest
 from t2v_core.run import Run, Stage
 from t2v_core.sampling.known import Known
-from t2v_core.video import Frames
+from t2v_core.video import Frames, FrameSource
 
 if TYPE_CHECKING:
     from t2v_core.rendering.story import VideoModel
@@ -40,15 +40,16 @@ def known_of(given: Given, request: GenerationRequest, model: VideoModel, run: R
     hold = torch.zeros(1, 1, frames, height, width)
     if given.clip is not None:
         hold += 1 - request.strength * _may_change(given.mask, height=height, width=width)
-    pieces = _pieces(given, chunk=model.decode_chunk(request), clip=clip_counts)
-    total = len(given.anchors) + (frames if clip_counts else 0)
+    clip = given.clip if clip_counts else None
+    pieces = _pieces(clip, given.anchors, chunk=model.decode_chunk(request))
+    total = len(given.anchors) + _different(clip)
     with model.encoder(run) as to_latents:
-        for start, pictures in run.track(
+        for places, pictures in run.track(
             pieces, stage=Stage.SOURCE, total=total, unit="frame", units=lambda piece: len(piece[1])
         ):
             run.raise_if_stopped()
             found = to_latents(to_device(_as_pictures(pictures), device))
-            latents[0, :, start : start + len(pictures)] = rearrange(found.cpu(), "f c h w -> c f h w")
+            latents[0, :, places] = rearrange(found.cpu(), "f c h w -> c f h w")
     for anchor in given.anchors:
         hold[:, :, anchor.frame] = anchor.strength
     if given.clip is None and request.anchor_fade:
@@ -56,13 +57,20 @@ def known_of(given: Given, request: GenerationRequest, model: VideoModel, run: R
     return Known(to_device(latents, device), to_device(hold, device))
 
 
-def _pieces(given: Given, *, chunk: int, clip: bool) -> Iterator[tuple[int, Frames]]:
-    """What is to be encoded, as its first frame's number and some pictures; later ones replace earlier ones."""
-    if clip and given.clip is not None:
-        for start in range(0, len(given.clip), chunk):
-            yield start, given.clip[start : start + chunk]
-    for anchor in given.anchors:
-        yield anchor.frame, anchor.picture[None]
+def _pieces(clip: FrameSource | None, anchors: Sequence[Anchor], *, chunk: int) -> Iterator[tuple[slice, Frames]]:
+    """What is to be encoded, as places and the pictures there (or one for all); later ones replace earlier ones."""
+    if isinstance(clip, StillFrames):
+        yield slice(None), clip[:1]
+    elif clip is not None:
+        for start in range(0, len(clip), chunk):
+            yield slice(start, start + chunk), clip[start : start + chunk]
+    for anchor in anchors:
+        yield slice(anchor.frame, anchor.frame + 1), anchor.picture[None]
+
+
+def _different(clip: FrameSource | None) -> int:
+    """How many frames of a clip have to be looked at."""
+    return 0 if clip is None else 1 if isinstance(clip, StillFrames) else len(clip)
 
 
 def _as_pictures(frames: Frames) -> Tensor:

@@ -123,7 +123,8 @@ class LocalRenderer:
     def forecast(self, request: GenerationRequest) -> Forecast:
         """See `Renderer.forecast`; of two passes, their time together and the memory of the greedier one."""
         resolved = self.resolve(request)
-        told = [self._foretold(one) for one in self._all_passes(resolved)]
+        passes = enumerate(self._all_passes(resolved))
+        told = [self._foretold(one, has_source=number > 0 or bool(one.source)) for number, one in passes]
         greediest = max(told, key=lambda forecast: forecast.peak or 0)
         seconds = [forecast.seconds for forecast in told if forecast.seconds is not None]
         return dataclasses.replace(
@@ -134,13 +135,13 @@ class LocalRenderer:
         """A request for each pass of a resolved one."""
         return [request, self._second(request)] if request.refine else [request]
 
-    def _foretold(self, request: GenerationRequest) -> Forecast:
-        """The forecast of one pass over one clip."""
+    def _foretold(self, request: GenerationRequest, *, has_source: bool) -> Forecast:
+        """The forecast of one pass over one clip, from a source or not."""
         folder = self._find(request.model)
         plan = self._plan(request)
         weights = plan.dtype.itemsize * self._parameters(folder)
         loaded = self._model is not None and self._model.serves(folder, plan)
-        told = foretell(self._work(request, folder), read(self._measurements), loaded=loaded)
+        told = foretell(self._work(request, folder, has_source=has_source), read(self._measurements), loaded=loaded)
         memory, free = self._memory_plan(request, folder, plan)
         if self._model is None:
             self._base = memory_in_use("cpu")()
@@ -186,9 +187,10 @@ class LocalRenderer:
         scale = guidance_of(request, loras_of(request, folder, self._find_lora).distillation)
         return not script_of(request).prompt.is_whole(scale)
 
-    def _work(self, request: GenerationRequest, folder: ModelFolder) -> Work:
+    def _work(self, request: GenerationRequest, folder: ModelFolder, *, has_source: bool) -> Work:
         shape = _cells(request, folder)
-        needed = share_of_work(request, shape, cell=folder.config.vae.downsampling) * passes(
+        cell = folder.config.vae.downsampling
+        needed = share_of_work(request, shape, cell=cell, has_source=has_source) * passes(
             request.steps or 1,
             is_guided=self._is_guided(request, folder),
             reuse_features=request.reuse_features or 1,
@@ -239,7 +241,7 @@ class LocalRenderer:
             model.prepare(request, self._shape(request, folder))
             video = tell(request, model, run, given=given, folder=self._host.output_folder)
         if not video.partial and not given:
-            remember(self._measurements, watch.measurement(self._work(request, folder)))
+            remember(self._measurements, watch.measurement(self._work(request, folder, has_source=False)))
         notes = {**video.notes, **loras.notes(), **model.memory_notes(), **model.launch_notes()}
         return dataclasses.replace(video, notes=notes)
 

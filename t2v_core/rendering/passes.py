@@ -125,7 +125,7 @@ def cut_of(request: GenerationRequest, shape: tuple[int, int, int, int], *, cell
     return Cut(dataclasses.replace(axis, closed=request.loop), rows, columns)
 
 
-def share_of_work(request: GenerationRequest, shape: tuple[int, int, int], *, cell: int) -> float:
+def share_of_work(request: GenerationRequest, shape: tuple[int, int, int], *, cell: int, has_source: bool) -> float:
     """How many times the network goes over all of a clip (f, h, w) in a step, on the average of the run's steps."""
     frames, height, width = shape
     share = 0.0
@@ -133,7 +133,7 @@ def share_of_work(request: GenerationRequest, shape: tuple[int, int, int], *, ce
         here = (part.count, height, width)
         work = cut_of(request, (0, *here), cell=cell).passes(here) * part.count / frames
         share += work * FILL_STRENGTH if number else work
-    return share * (request.strength if request.source else 1.0)
+    return share * (request.strength if has_source else 1.0)
 
 
 @dataclass(frozen=True, slots=True)

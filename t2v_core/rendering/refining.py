@@ -30,7 +30,7 @@ def second_request(request: GenerationRequest, *, multiple: int) -> GenerationRe
         max(multiple, round(decided(side) * request.refine / multiple) * multiple)
         for side in (request.width, request.height)
     )
-    return dataclasses.replace(
+    second = dataclasses.replace(
         request,
         model=request.refine_model or request.model,
         width=width,
@@ -41,6 +41,7 @@ def second_request(request: GenerationRequest, *, multiple: int) -> GenerationRe
         fill_in=0,
         refine=0.0,
     )
+    return second.with_what_pieces_allow()
 
 
 def enlarged(

@@ -23,6 +23,9 @@ VOCABULARY = {
     "speed",
     "source_fields",
     "finish_fields",
+    "length_fields",
+    "output_fields",
+    "machine_fields",
 }
 CRAFT = {"models", "sampling", "media", "postprocess", "prompts", "grid"}
 MAY_IMPORT = {
@@ -32,7 +35,8 @@ MAY_IMPORT = {
     "finishing": VOCABULARY | CRAFT,
     "orders": VOCABULARY | CRAFT,
     "sheets": VOCABULARY | CRAFT | {"orders"},
-    "service": VOCABULARY | CRAFT | {"rendering", "finishing", "orders", "sheets"},
+    "saving": VOCABULARY | CRAFT | {"rendering"},
+    "service": VOCABULARY | CRAFT | {"rendering", "finishing", "orders", "sheets", "saving"},
     "jobs": VOCABULARY | CRAFT | {"rendering", "service"},
 }
 TOP = {"frontends", "hosts", "__main__", "__init__"}

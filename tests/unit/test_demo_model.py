@@ -29,13 +29,13 @@ def renderer():
 )
 def test_the_demo_model_shows_what_the_prompt_says(renderer, prompt, scene):
     request = renderer.resolve(GenerationRequest(model=DEMO, prompt=prompt, seed=1))
-    verdict = judge(renderer.render(request, Run()).frames)
+    verdict = judge(renderer.render(request, Run()).frames[:])
     assert (verdict.colour, verdict.ground) == (scene.colour, scene.ground)
 
 
 def test_the_demo_model_makes_something_of_no_prompt(renderer):
     request = renderer.resolve(GenerationRequest(model=DEMO, prompt="", seed=1, steps=4))
-    assert np.ptp(renderer.render(request, Run()).frames) > 50
+    assert np.ptp(renderer.render(request, Run()).frames[:]) > 50
 
 
 def test_the_demo_model_is_at_most_12_mb():
