@@ -20,7 +20,7 @@ from t2v_core.video import Frames
 # Left out: what runs other programs (EPS), has no signature (TGA), or only names other files.
 _FORMATS = (
     *("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "AVIF", "JPEG2000", "ICO", "ICNS", "DDS"),
-    *("PCX", "PSD", "SGI", "QOI", "XBM", "SPIDER"),
+    *("PCX", "PSD", "SGI", "QOI", "XBM", "HEIF"),
 )
 _MOVING = ("GIF", "WEBP", "PNG")
 MOST_PIXELS = 120_000_000

@@ -6,6 +6,7 @@ knows animated WebP and transparency.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 import os
@@ -35,6 +36,13 @@ _LONGEST_SIDE = 16384
 _DURATION = re.compile(r"^Duration: (\d+):(\d\d):(\d\d\.\d+)", re.MULTILINE)
 _SOUND = re.compile(r"^Stream #0:.*: Audio: ", re.MULTILINE)
 _RATE = re.compile(r"^Stream #0:.*: Video: .*, ([\d.]+) fps", re.MULTILINE)
+_HDR = re.compile(r"^Stream #0:.*: Video: .*(?:smpte2084|arib-std-b67)", re.MULTILINE)
+# A picture for bright screens, with its light as 100 cd/m² screens show it (Hable's curve) and in their colors.
+_TO_SDR = (
+    "zscale=t=linear:npl=100,format=gbrpf32le,zscale=p=bt709,tonemap=hable:desat=0,zscale=t=bt709:m=bt709:r=tv,"
+    "format=yuv444p,"
+)
+_HEIC = (b"heic", b"heix", b"heim", b"heis", b"mif1")
 _ROUNDED = 0.006
 """ffmpeg tells rates in two decimals."""
 _ALIKE = 0.05
@@ -58,6 +66,7 @@ class SourceFacts:
     seconds: float = 0.0
     has_sound: bool = False
     is_counted: bool = True
+    is_hdr: bool = False
 
     @property
     def is_still(self) -> bool:
@@ -99,11 +108,20 @@ def _facts(path: Path, _changed: int, size: int) -> SourceFacts:
         return SourceFacts(sequence.width, sequence.height, count, sequence.fps, count / sequence.fps)
     picture = picture_facts(path)
     if picture is None:
+        _check_no_heic(path)
         return _video_facts(path, size)
     if not picture.durations:
         return SourceFacts(picture.width, picture.height)
     count, seconds = len(picture.durations), sum(picture.durations)
     return SourceFacts(picture.width, picture.height, count, count / seconds, seconds)
+
+
+def _check_no_heic(path: Path) -> None:
+    """A phone's picture is made of tiles, of which ffmpeg would take one for all of it."""
+    with path.open("rb") as file:
+        begin = file.read(64)
+    if begin[4:8] == b"ftyp" and begin[8:12] in _HEIC and b"avif" not in begin:
+        raise UnreadableFileError(f"{shown(path)} is a HEIC picture, which can't be read.", remedy="Save it as JPEG.")
 
 
 def _video_facts(path: Path, size: int) -> SourceFacts:
@@ -117,7 +135,9 @@ def _video_facts(path: Path, size: int) -> SourceFacts:
     if is_film and told:
         seconds = int(told[1]) * 3600 + int(told[2]) * 60 + float(told[3])
         frames = round(seconds * fps)
-    return SourceFacts(width, height, frames, fps, seconds, _SOUND.search(said) is not None, not is_film)
+    return SourceFacts(
+        width, height, frames, fps, seconds, _SOUND.search(said) is not None, not is_film, _HDR.search(said) is not None
+    )
 
 
 def _rate(frames: int, span: float, said: str) -> float:
@@ -231,7 +251,8 @@ def _video_frames(path: Path, facts: SourceFacts, wanted: Wanted) -> Iterator[Fr
     # A quarter of a frame early, or rounding might lose the very frame that begins there.
     start = max(0.0, wanted.start - 0.25 / wanted.fps)
     timing = f"{begin}fps=fps={wanted.rate}:start_time=0:round=near,"
-    arguments = ("-map", "0:V:0", "-vf", timing + _filters(facts, placing), "-frames:v", str(wanted.frames))
+    filters = timing + (_TO_SDR if facts.is_hdr else "") + _filters(facts, placing)
+    arguments = ("-map", "0:V:0", "-vf", filters, "-frames:v", str(wanted.frames))
     before = ("-ss", f"{start:.6f}") if wanted.start else ()
     done = 0
     try:
@@ -242,6 +263,9 @@ def _video_frames(path: Path, facts: SourceFacts, wanted: Wanted) -> Iterator[Fr
                 yield np.frombuffer(pixels, np.uint8).reshape(wanted.height, wanted.width, 3)
                 done += 1
     except FfmpegError as error:
+        if not done and facts.is_hdr:  # an ffmpeg that can't convert light: better pale than not at all
+            yield from _video_frames(path, dataclasses.replace(facts, is_hdr=False), wanted)
+            return
         if not done:
             raise unreadable(path, error) from error
     if not done:

@@ -10,7 +10,7 @@ from odd_files import picture, video
 from PIL import Image
 
 from t2v_core.errors import Cancelled, RequestError, UnreadableFileError
-from t2v_core.media import Encoding, mp4
+from t2v_core.media import Encoding, film
 from t2v_core.media.source import SourceFacts
 from t2v_core.rendering.given import Anchor, Given, StillFrames, gather
 from t2v_core.rendering.input_notes import changed_inputs, input_notes
@@ -30,7 +30,7 @@ def clip(tmp_path: Path) -> Path:
     """Twelve frames of 64x48, each of another grey, at 8 frames per second."""
     path = tmp_path / "clip.mp4"
     frames = np.zeros((12, 48, 64, 3), np.uint8) + np.arange(20, 260, 20, dtype=np.uint8)[:, None, None, None]
-    mp4.write(path, [frames], Encoding(width=64, height=48, fps=8, crf=1))
+    film.write(path, [frames], Encoding(width=64, height=48, fps=8, crf=1))
     return path
 
 

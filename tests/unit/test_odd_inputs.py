@@ -119,6 +119,7 @@ FILES: dict[str, tuple[str, Any, bool]] = {
     "svg": ("a.svg", content(b'<svg xmlns="http://www.w3.org/2000/svg"><image href="/etc/passwd"/></svg>'), WRONG),
     "eps": ("a.eps", content(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n"), WRONG),
     "pdf": ("a.pdf", content(b"%PDF-1.4\n1 0 obj\n"), WRONG),
+    "heic": ("a.heic", content(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(500)), WRONG),
     "folder": ("folder.mp4", lambda path: path.mkdir(), WRONG),
     "pipe": ("pipe.mp4", os.mkfifo, WRONG),
     "socket": ("s", lambda path: socket.socket(socket.AF_UNIX).bind(os.path.relpath(path)), WRONG),

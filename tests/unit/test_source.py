@@ -13,8 +13,9 @@ from odd_files import animation, content, cut, run_ffmpeg, sound_only, video, wi
 from PIL import Image
 
 from t2v_core.errors import UnreadableFileError
-from t2v_core.media import Encoding, mp4
+from t2v_core.media import WRITERS, Encoding, Writer, film
 from t2v_core.media.fingerprint import fingerprint
+from t2v_core.media.output import save
 from t2v_core.media.reading import read_frames
 from t2v_core.media.sound import has_sound, sound_of
 from t2v_core.media.source import Wanted, read_source, source_facts
@@ -29,7 +30,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve frames of 64x48, each of another grey, at 8 frames per second."""
     path = tmp_path_factory.mktemp("clip") / "clip.mp4"
     frames = np.full((12, 48, 64, 3), 0, np.uint8) + np.arange(20, 260, 20, dtype=np.uint8)[:, None, None, None]
-    mp4.write(path, [frames], Encoding(width=64, height=48, fps=8, crf=1))
+    film.write(path, [frames], Encoding(width=64, height=48, fps=8, crf=1))
     return path
 
 
@@ -48,7 +49,7 @@ def test_a_clip_of_its_own_size_and_rate_comes_back_exactly(clip: Path):
 def test_any_frame_can_be_the_first(tmp_path: Path, fps: float):
     frames = np.zeros((9, 16, 16, 3), np.uint8) + np.arange(20, 200, 20, dtype=np.uint8)[:, None, None, None]
     path = tmp_path / "a.mp4"
-    mp4.write(path, [frames], Encoding(width=16, height=16, fps=fps, crf=1))
+    film.write(path, [frames], Encoding(width=16, height=16, fps=fps, crf=1))
     for first in range(9):
         found = all_of(path, Wanted(3, round(fps, 3), 16, 16, start=first / fps))
         assert greys(found) == list(range(first, min(first + 3, 9)))
@@ -114,6 +115,18 @@ def test_every_container_gives_the_wanted_frames(tmp_path: Path, name: str, make
     assert frames.shape[1:] == (32, 40, 3)
     assert 7 <= len(frames) <= 8
     assert frames.std() > 10
+
+
+@pytest.mark.parametrize("transfer", ["smpte2084", "arib-std-b67"])
+def test_a_video_for_bright_screens_is_neither_pale_nor_dark(tmp_path: Path, transfer: str, monkeypatch):
+    tags = f"setparams=color_primaries=bt2020:color_trc={transfer}:colorspace=bt2020nc:range=tv"
+    filters = f"format=yuv420p10le,geq=lum=572:cb=512:cr=512,{tags}"  # 58 %: white paper in such a picture
+    video("-vf", filters, "-c:v", "libx264", "-pix_fmt", "yuv420p10le")(tmp_path / "a.mp4")
+    assert source_facts(tmp_path / "a.mp4").is_hdr
+    wanted = Wanted(2, 8, 48, 40)
+    assert all_of(tmp_path / "a.mp4", wanted).mean() == pytest.approx(190 if transfer == "smpte2084" else 142, abs=8)
+    monkeypatch.setattr("t2v_core.media.source._TO_SDR", "no_such_filter,")
+    assert all_of(tmp_path / "a.mp4", wanted).mean() == pytest.approx(147, abs=8)
 
 
 def test_the_fits(clip: Path):
@@ -187,6 +200,19 @@ def test_what_has_no_pictures_is_one_sentence(tmp_path: Path, name: str, make: A
         source_facts(tmp_path / name)
     assert name in caught.value.problem
     assert "\n" not in caught.value.problem
+
+
+@pytest.mark.parametrize("writer", WRITERS.values(), ids=lambda writer: writer.name)
+def test_every_format_that_is_written_can_be_a_source(writer: Writer, tmp_path: Path):
+    down, across = np.mgrid[:96, :128]
+    frames = np.stack([np.stack([across + 8 * i, 2 * down, 0 * down + 20 * i], -1) for i in range(9)]).astype(np.uint8)
+    encoding = Encoding(width=128, height=96, fps=8, infotext="a\nSteps: 1, Seed: 2, FPS: 8", preset="ultrafast")
+    path = save([frames], tmp_path, [f"clip{writer.suffix}"], writer=writer, encoding=encoding)
+    found, count = all_of(path, Wanted(9, 8, 128, 96)), 1 if writer.name == "png" else 9
+    assert found.shape == (count, 96, 128, 3)
+    assert np.abs(found.astype(int) - frames[:count]).mean() < (8 if writer.name == "gif" else 1.5)
+    assert source_facts(path).frames == count
+    assert source_facts(path).fps == pytest.approx(8 if count > 1 else 0, rel=0.01)
 
 
 def test_a_folder_of_pictures_is_a_video_in_the_order_of_their_numbers(tmp_path: Path):
