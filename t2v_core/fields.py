@@ -27,9 +27,10 @@ _SPEC = "spec"
 class Spec:
     """One row. `infotext` is the key in the file's metadata, "" where the value doesn't belong there.
 
-    `chosen` fields take one value of a table that is handed in when they are checked. `usual` is where a slider ends
-    when the allowed maximum is far beyond what people use. `off` is the value at which a field does nothing, and stays
-    out of the infotext. `otherwise` says who fills a field that is left open.
+    `chosen` fields take one value of a table that is handed in when they are checked, and if they are `several` any
+    number of them, with commas between them. `usual` is where a slider ends when the allowed maximum is far beyond what
+    people use. `off` is the value at which a field does nothing, and stays out of the infotext. `otherwise` says who
+    fills a field that is left open.
     """
 
     label: str
@@ -41,6 +42,7 @@ class Spec:
     step: float | None = None
     multiple: int | None = None
     chosen: bool = False
+    several: bool = False
     group: str = "Video"
     off: float | None = None
     otherwise: str = "the model's own"
@@ -114,6 +116,11 @@ def parse(field: Field, text: str) -> Any:
     return text
 
 
+def names_in(text: str) -> tuple[str, ...]:
+    """The names that a field holds which takes several."""
+    return tuple(name for name in map(str.strip, text.split(",")) if name)
+
+
 def closest(value: str, known: Sequence[str]) -> str:
     """A sentence with the known name nearest to a mistyped one, or all of them."""
     lowered = {name.lower(): name for name in known}
@@ -132,8 +139,14 @@ def _problem(field: Field, value: Any, choices: Choices) -> str:
         wanted = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[field.kind]
         bounds = f" from {field.limits}" if field.limits else ""
         return f"{field.spec.label} is {wanted}{bounds}, not {value!r}."
-    if field.spec.chosen and field.name in choices and value not in choices[field.name]:
-        return f"{field.spec.label} has no {value!r}. {closest(value, choices[field.name])}"
+    if field.spec.chosen and field.name in choices:
+        names = names_in(value) or ("",) if field.spec.several else (value,)
+        unknown = [name for name in names if name not in choices[field.name]]
+        if unknown:
+            return f"{field.spec.label} has no {unknown[0]!r}. {closest(unknown[0], choices[field.name])}"
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            return f"{field.spec.label} names {twice[0]!r} twice."
     low, high, multiple = field.spec.minimum, field.spec.maximum, field.spec.multiple
     outside = (low is not None and value < low) or (high is not None and value > high)
     if outside or (multiple and value % multiple):

@@ -80,13 +80,20 @@ class PassStarted:
 class ClipSaved:
     """A whole file with the recipe `infotext` lies at `path`; `partial` if the run was stopped before its end.
 
-    `first_frame` is (h, w, 3) uint8 RGB, as it was before it was encoded.
+    `first_frame` is (h, w, 3) uint8 RGB, as it was before it was encoded. `also` are the clip's files in the other
+    formats that were asked for. Each is a file, or a folder of pictures.
     """
 
     path: Path
     partial: bool
     infotext: str
     first_frame: Frames = dataclasses.field(repr=False, compare=False)
+    also: tuple[Path, ...] = ()
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """All files of the clip."""
+        return (self.path, *self.also)
 
 
 @dataclass(frozen=True, slots=True)

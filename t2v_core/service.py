@@ -6,22 +6,22 @@ import contextlib
 import dataclasses
 import math
 import platform
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from t2v_core import __version__
 from t2v_core.errors import Cancelled, FieldProblem, RequestError, Txt2VideoError
-from t2v_core.fields import Choices
+from t2v_core.fields import Choices, names_in
 from t2v_core.finishing import finish
 from t2v_core.host import Host
 from t2v_core.infotext import PROGRAM, format_infotext
-from t2v_core.media import PRESETS, WRITERS, Encoding
+from t2v_core.media import PRESETS, WRITERS
 from t2v_core.media.naming import Placement
-from t2v_core.media.output import check_output_folder, estimated_bytes, save, save_frames, save_text
+from t2v_core.media.output import check_output_folder, estimated_bytes
 from t2v_core.models.catalogue import DEMO, DEMO_KNOWS
 from t2v_core.orders import Clip, Order, order_of, single_clips
+from t2v_core.output_fields import SOUND_FITS
 from t2v_core.postprocess import INTERPOLATIONS, Footage
 from t2v_core.postprocess.upscale import find_upscaler, upscaled_size
 from t2v_core.prompts.script import BLENDS
@@ -32,18 +32,20 @@ from t2v_core.rendering.measures import MEMORY
 from t2v_core.rendering.plan import ATTENTIONS, PRECISIONS, VAE_PRECISIONS
 from t2v_core.rendering.renderer import Renderer
 from t2v_core.request import GenerationRequest, decided
-from t2v_core.run import ClipSaved, ClipStarted, Notice, Run, Stage
+from t2v_core.run import ClipStarted, Notice, Run
 from t2v_core.sampling import SAMPLERS, SCHEDULES
+from t2v_core.saving import Saver, check_formats
 from t2v_core.sheets import SheetMaker
 from t2v_core.source_fields import FITS
 from t2v_core.speed import SPEEDS
-from t2v_core.video import Frames, Video
+from t2v_core.video import Video
 
 CHOICES: Choices = {
     "sampler": tuple(SAMPLERS),
     "schedule": tuple(SCHEDULES),
     "format": tuple(WRITERS),
     "preset": PRESETS,
+    "sound_fit": SOUND_FITS,
     "precision": PRECISIONS,
     "vae_precision": VAE_PRECISIONS,
     "attention": ATTENTIONS,
@@ -54,9 +56,6 @@ CHOICES: Choices = {
     "interpolation": INTERPOLATIONS,
 }
 """What the fields that name a row of a table may say, made from the tables."""
-
-STOP_WITHIN = 1.0
-"""Seconds that writing a clip may go on after a stop, so that its last frames aren't lost for a moment's wait."""
 
 Place = Callable[[Video], Placement]
 """Where a video is saved, and under which name."""
@@ -71,7 +70,7 @@ def generate(
     folder: Path | None = None,
     place: Place | None = None,
 ) -> None:
-    """Make and save every clip of every request, one file a clip, in order; the run reports each as `ClipSaved`.
+    """Make and save every clip of every request, in order; the run reports the files of each as `ClipSaved`.
 
     Files go into `folder`, by default the host's; `place` says for each video where in it and under which name.
 
@@ -159,7 +158,7 @@ class _Making:
         self._save(video, footage, placement, partial=sheet.is_partial)
 
     def _save(self, video: Video, footage: Footage, placement: Placement, *, partial: bool) -> None:
-        self.run.report(_save(video, footage, placement, self.run, infotext=infotext_of(video), partial=partial))
+        Saver(video, footage, placement, self.run, infotext=infotext_of(video), is_partial=partial).save()
 
 
 def forecast(request: GenerationRequest, renderer: Renderer) -> Forecast:
@@ -204,6 +203,7 @@ def _orders(requests: Sequence[GenerationRequest], renderer: Renderer, host: Hos
 
     def clips_of(request: GenerationRequest) -> list[Clip]:
         request.check(CHOICES)
+        check_formats(request)
         check_inputs(request, host.input_folders)
         find_upscaler(request.upscaler, upscalers)
         drawn = _drawn(request, host, missing)
@@ -248,47 +248,9 @@ def _drawn(request: GenerationRequest, host: Host, missing: dict[str, None]) -> 
     return clips
 
 
-def _save(video: Video, footage: Footage, placement: Placement, run: Run, *, infotext: str, partial: bool) -> ClipSaved:
-    request, writer = video.request, WRITERS[video.request.format]
-    frames, height, width, _ = footage.frames.shape
-    encoding = Encoding(
-        width=width, height=height, fps=footage.fps, infotext=infotext, crf=request.crf, preset=request.preset
-    )
-    encoded = 0
-
-    def chunks() -> Iterator[Frames]:
-        nonlocal encoded
-        for index in _until_stopped(range(frames), run):
-            yield footage.frames[index : index + 1]
-            encoded += 1
-
-    def names() -> Iterator[str]:  # asked for when the last frame is written
-        yield from placement.names(seed=request.seed, suffix=writer.suffix, partial=partial or encoded < frames)
-
-    tracked = run.track(chunks(), stage=Stage.ENCODING, total=frames, unit="frame")
-    path = save(tracked, placement.folder, names(), writer=writer, encoding=encoding)
-    if placement.text_beside:
-        save_text(infotext, path.with_suffix(".txt"))
-    if placement.frames_beside:
-        save_frames(video.frames[:], path.with_name(f"{path.stem}-frames"))
-    # A copy: whoever keeps a view of one frame keeps the whole video.
-    return ClipSaved(path, partial or encoded < frames, infotext, footage.frames[:1][0].copy())
-
-
-def _until_stopped(indices: Iterable[int], run: Run) -> Iterator[int]:
-    """The indices up to the time when a stop that comes now must have been obeyed; most clips are whole before."""
-    stops, end = run.stops, math.inf
-    for index in indices:
-        if run.stops > stops and end == math.inf:
-            end = time.monotonic() + STOP_WITHIN
-        if index and time.monotonic() > end:
-            break
-        yield index
-
-
 def _expected_bytes(clip: GenerationRequest) -> int:
     width, height = upscaled_size(decided(clip.width), decided(clip.height), factor=clip.upscale * (clip.refine or 1))
     frames = decided(clip.frames) * (2 if clip.ping_pong else 1)
     if clip.output_fps is not None:
         frames = math.ceil(frames * clip.output_fps / decided(clip.fps))
-    return estimated_bytes(width=width, height=height, frames=frames)
+    return estimated_bytes(width=width, height=height, frames=frames, formats=names_in(clip.format))

@@ -93,6 +93,17 @@ class Writer:
         write = importlib.import_module(self.module).write
         return functools.partial(write, variant=self.variant) if self.variant else write
 
+    def check(self) -> None:
+        """See that this machine can write it.
+
+        Raises:
+            OutputError: it can't.
+        """
+        if self.module == _FILM:
+            from t2v_core.media.film_codecs import check_film
+
+            check_film(self.variant)
+
 
 _FILM, _STILLS = "t2v_core.media.film", "t2v_core.media.stills"
 _HALVED = "within 2 levels, but for edges in color: color has half the resolution"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,24 +13,26 @@ from typing import IO, Any
 from t2v_core.errors import OutputError, UnreadableFileError
 from t2v_core.media import Encoding, checked_chunk
 from t2v_core.media.ffmpeg import (
-    INSTALL_REMEDY,
     FfmpegError,
     complaint,
     ending,
     local_file,
     metadata_file,
+    reading,
     sheltered_from_ctrl_c,
 )
-from t2v_core.media.film_codecs import FILMS, Encoder, Film, encoder_for, sound_for
+from t2v_core.media.film_codecs import FILMS, Encoder, Film, encoder_for, no_ffmpeg, sound_for
 from t2v_core.media.problems import encoder_failed, output_error
 from t2v_core.media.reading import probe
 from t2v_core.media.temporary import folder_of, temporary_file
-from t2v_core.media.wav import write_wav
+from t2v_core.media.wav import RATE, SAMPLE, write_wav
 from t2v_core.video import Frames
 
 # moviepy hands on two decimals of a rate, so the filters below set the times. Frames come in at so high a rate that
 # their own duration rounds to none, or the last one would be repeated to fill it.
 _HASTE = 100_000
+
+_FRAME_OF_SOUND = 0.03  # seconds; what encoders of sound make longer is no more than that
 
 # moviepy's writer raises OSError when the encoder has died, and TypeError while making its text in some versions.
 _ENCODER_DIED = (OSError, TypeError, ValueError)
@@ -50,7 +53,7 @@ def write(target: Path, chunks: Iterable[Frames], encoding: Encoding, *, variant
         encoder = encoder_for(film, encoding)
         arguments = _parameters(encoding, film, encoder)
     except FfmpegError as error:
-        raise _no_ffmpeg(error) from error
+        raise no_ffmpeg(error) from error
     with tempfile.TemporaryFile() as log, _second_input(folder, encoding) as second:
         with _encoder(target, second, encoding, log, encoder=encoder, arguments=arguments) as (writer, process):
             for chunk in chunks:
@@ -74,7 +77,24 @@ def write(target: Path, chunks: Iterable[Frames], encoding: Encoding, *, variant
         whole = False
     if not whole:
         raise encoder_failed(folder, reason)
+    if encoding.sound and frames / encoding.rate + _FRAME_OF_SOUND < encoding.sound.stat().st_size / (RATE * SAMPLE):
+        _trim(target, film, seconds=float(frames / encoding.rate))
     return frames
+
+
+def _trim(target: Path, film: Film, *, seconds: float) -> None:
+    """Cut the sound of a clip that was stopped early, which the encoder had whole."""
+    folder = folder_of(target)
+    with temporary_file(folder, target.suffix) as shorter:
+        copied = ("-map", "0", "-c", "copy", "-map_metadata", "0", "-t", f"{seconds:.6f}", *film.muxer)
+        try:
+            with reading(target, *copied, "-f", film.container, "-y", local_file(shorter)) as output:
+                output.read()
+            shutil.copyfile(shorter, target)
+        except FfmpegError as error:
+            raise encoder_failed(folder, str(error)) from error
+        except OSError as error:
+            raise output_error(error, folder) from error
 
 
 @contextlib.contextmanager
@@ -112,14 +132,10 @@ def _encoder(
                 ffmpeg_params=list(arguments),
             )
     except (OSError, RuntimeError, ImportError) as error:
-        raise _no_ffmpeg(error) from error
+        raise no_ffmpeg(error) from error
     process: subprocess.Popen[Any] = writer.proc  # type: ignore[assignment]  # closing forgets it
     with ending(process):
         yield writer, process
-
-
-def _no_ffmpeg(error: Exception) -> OutputError:
-    return OutputError(f"No video can be written: ffmpeg can't be started ({error}).", remedy=INSTALL_REMEDY)
 
 
 def _parameters(encoding: Encoding, film: Film, encoder: Encoder) -> list[str]:

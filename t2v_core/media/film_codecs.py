@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from t2v_core.errors import OutputError
 from t2v_core.media import PRESETS, Encoding
-from t2v_core.media.ffmpeg import FfmpegError, executable
+from t2v_core.media.ffmpeg import INSTALL_REMEDY, FfmpegError, executable
 
 ODD_REMEDY = (
     "Choose an even width and height from 16 pixels on, or another format: mov, webm, gif, webp and apng take any size."
@@ -71,6 +71,25 @@ def _encoders_of(program: str) -> frozenset[str]:
     # " V..... libx264   libx264 H.264 …": six flags, of which the first is the kind, and the name.
     words = (line.split() for line in listed.decode(errors="replace").splitlines())
     return frozenset(some[1] for some in words if len(some) > 1 and some[0][0] in "VA" and len(some[0]) == 6)
+
+
+def check_film(variant: str) -> None:
+    """See that there is an ffmpeg that can write this kind.
+
+    Raises:
+        OutputError: there is none, or it has no encoder for it.
+    """
+    film = FILMS[variant]
+    try:
+        if not any(encoder.name in encoders() for encoder in film.encoders):
+            raise missing(film)
+    except FfmpegError as error:
+        raise no_ffmpeg(error) from error
+
+
+def no_ffmpeg(error: Exception) -> OutputError:
+    """What to say where ffmpeg can't be started."""
+    return OutputError(f"No video can be written: ffmpeg can't be started ({error}).", remedy=INSTALL_REMEDY)
 
 
 def encoder_for(film: Film, encoding: Encoding) -> Encoder:
@@ -175,8 +194,7 @@ _WEBM = ("-fflags", "+bitexact")  # without random numbers in it
 _AAC = ("-c:a", "aac", "-b:a", "192k")
 _OPUS = ("-c:a", "libopus", "-b:a", "160k")
 _VORBIS = ("-c:a", "libvorbis", "-q:a", "6")
-_MP3 = ("-c:a", "libmp3lame", "-b:a", "192k")
-_PCM = ("-c:a", "pcm_s16le")
+_PCM = ("-c:a", "pcm_s16le")  # in an avi too: an mp3 begins before its first sample, which moves the pictures
 
 FILMS = {
     "h264": Film(name="An mp4", container="mp4", encoders=[_H264], muxer=_MP4, sound=[_AAC]),
@@ -186,7 +204,7 @@ FILMS = {
     "av1": Film(name="An mp4 with AV1", container="mp4", encoders=_AV1, muxer=_MP4, sound=[_AAC]),
     "vp9": Film(name="A webm", container="webm", encoders=[_VP9], muxer=_WEBM, sound=[_OPUS, _VORBIS]),
     "webm-av1": Film(name="A webm with AV1", container="webm", encoders=_AV1, muxer=_WEBM, sound=[_OPUS, _VORBIS]),
-    "avi": Film(name="An avi", container="avi", encoders=[_H264_IN_ORDER], sound=[_MP3, _PCM]),
+    "avi": Film(name="An avi", container="avi", encoders=[_H264_IN_ORDER], sound=[_PCM]),
     "prores": Film(
         # The old place for a comment holds 65,535 bytes.
         name="A mov",

@@ -65,6 +65,35 @@ def temporary_target(folder: Path, writer: Writer) -> AbstractContextManager[Pat
     return temporary_folder(folder) if writer.is_folder else temporary_file(folder, writer.suffix)
 
 
+def empty(target: Path) -> None:
+    """Give back the room that a temporary target takes."""
+    if target.is_dir():
+        for child in target.iterdir():
+            child.unlink()
+    else:
+        os.truncate(target, 0)
+
+
+def endings(writers: Sequence[Writer]) -> list[str]:
+    """What the names of one clip's files end with, each different: where suffixes are the same, the format's name too.
+
+    A folder among them has its format's name always, unless it's alone.
+    """
+    found: list[str] = []
+    for writer in writers:
+        ending = writer.suffix
+        if ending in found or (writer.is_folder and len(writers) > 1):
+            ending = f"-{writer.name.removeprefix(writer.suffix[1:] + '-')}{writer.suffix}"
+        found.append(ending)
+    return found
+
+
+def text_beside(path: Path) -> Path:
+    """Where the recipe of a clip's file or folder lies as a text."""
+    is_file = any(path.suffix == writer.suffix and writer.suffix for writer in WRITERS.values())
+    return path.with_suffix(".txt") if is_file else path.with_name(f"{path.name}.txt")
+
+
 def publish_together(temporaries: Sequence[Path], stems: Iterable[str], *, endings: Sequence[str]) -> list[Path]:
     """Give the files of one clip the first stem that is free for all of them, each with its own ending.
 

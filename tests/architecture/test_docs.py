@@ -9,7 +9,7 @@ import pytest
 
 from t2v_core import errors
 from t2v_core.frontends.cli import UNEXPECTED
-from t2v_core.frontends.cli.reference import flags_table
+from t2v_core.frontends.cli.reference import flags_table, formats_table
 from t2v_core.models.known import KNOWN, TO_RECOMMEND
 
 ROOT = Path(__file__).parents[2]
@@ -19,6 +19,11 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 def test_the_flags_in_the_documentation_are_those_of_the_program():
     page = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
     assert flags_table() in page, "run python -m t2v_core.frontends.cli.reference and put its table into the page"
+
+
+def test_the_formats_in_the_documentation_are_those_of_the_program():
+    page = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
+    assert formats_table() in page, "run python -m t2v_core.frontends.cli.reference and put its table into the page"
 
 
 def test_every_exit_code_is_documented():

@@ -74,7 +74,7 @@ def test_there_is_a_flag_for_every_field_and_it_reaches_the_request(renderers):
     texts = {
         "sampler": "Euler a",
         "schedule": "Karras",
-        "format": "mp4",
+        "format": "mp4, apng",
         "preset": "fast",
         "precision": "bf16",
         "vae_precision": "fp32",
@@ -86,6 +86,7 @@ def test_there_is_a_flag_for_every_field_and_it_reaches_the_request(renderers):
         "prompt_blend": "cut",
         "fit": "pad",
         "anchors": "0: text",
+        "sound_fit": "loop",
     }
     wanted = {}
     flags = []

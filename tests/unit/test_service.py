@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from t2v_core import service
+from t2v_core import saving, service
 from t2v_core.errors import Cancelled, NonFiniteError, OutputError, RequestError
 from t2v_core.infotext import parse_infotext
 from t2v_core.media.naming import Placement
@@ -164,7 +164,7 @@ class FailsOnSecond(FakeRenderer):
 
 @pytest.mark.parametrize(("patience", "partial"), [(1e6, False), (-1.0, True)])
 def test_a_stop_while_encoding_ends_it_only_where_it_would_take_long(host, monkeypatch, patience, partial):
-    monkeypatch.setattr(service, "STOP_WITHIN", patience)
+    monkeypatch.setattr(saving, "STOP_WITHIN", patience)
     run = stopping(lambda event: isinstance(event, Progress) and event.stage is Stage.ENCODING and event.done == 2)
     saved, _ = make(host, GenerationRequest(seed=1, frames=6), run=run)
     assert saved[0].partial is partial

@@ -84,7 +84,7 @@ def test_every_field_has_a_component_that_shows_its_value(name):
     component = component_of(name, value, choices=["demo"] if name == "model" else ())
     assert component.label == FIELDS[name].spec.label
     assert component.elem_id == f"txt2video_{name}"
-    assert component.value == ("" if value is None else value)
+    assert component.value == ("" if value is None else ["mp4"] if name == "format" else value)
 
 
 def test_the_components_values_make_the_same_request():
@@ -101,6 +101,8 @@ def test_the_components_values_make_the_same_request():
         ("seed", None, -1),
         ("prompt", None, ""),
         ("split_guidance", True, True),
+        ("format", ["mp4", "gif"], "mp4, gif"),
+        ("format", [], "mp4"),
     ],
 )
 def test_what_a_component_holds_becomes_the_fields_value(name, raw, value):

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from t2v_core.fields import Field, parse
+from t2v_core.fields import Field, names_in, parse
 from t2v_core.frontends.tab.surroundings import TAB_ID
 from t2v_core.request import FIELDS, GenerationRequest
 from t2v_core.service import CHOICES
@@ -16,21 +16,24 @@ DECIMALS = 6
 """Sliders hand over binary fractions of their steps; a field's value has no more decimals than this."""
 
 
-def component_of(name: str, value: Any, *, choices: Sequence[str] = (), is_free: bool = False, scale: int = 1) -> Any:
+def component_of(
+    name: str, value: Any, *, choices: Sequence[str] = (), is_free: bool = False, scale: int = 1, hint: str = ""
+) -> Any:
     """The component of one field, showing `value`; `choices` are of fields that have no fixed table, as the model.
 
-    With `is_free` anything else can be typed as well.
+    With `is_free` anything else can be typed as well. `hint` stands in an empty box of text.
     """
     field = FIELDS[name]
     spec = field.spec
-    common: dict[str, Any] = {"label": spec.label, "elem_id": f"{TAB_ID}_{name}", "value": value}
+    common: dict[str, Any] = {"label": spec.label, "elem_id": f"{TAB_ID}_{name}", "value": shown(name, value)}
     choices = choices or CHOICES.get(name, ())
     if choices:
-        return gr.Dropdown(choices=list(choices), allow_custom_value=is_free, scale=scale, **common)
+        several = {"multiselect": True} if spec.several else {}
+        return gr.Dropdown(choices=list(choices), allow_custom_value=is_free, scale=scale, **several, **common)
     if field.kind is bool:
         return gr.Checkbox(**common)
     if field.kind is str:
-        return gr.Textbox(max_lines=1, scale=scale, **common)
+        return gr.Textbox(max_lines=1, scale=scale, placeholder=hint or None, **common)
     # Only a box of text can be empty in every version, which stands for what a sampler does by itself.
     if value is None:
         return gr.Textbox(max_lines=1, placeholder="auto", scale=scale, **{**common, "value": ""})
@@ -39,6 +42,11 @@ def component_of(name: str, value: Any, *, choices: Sequence[str] = (), is_free:
     assert spec.minimum is not None
     assert spec.maximum is not None
     return gr.Slider(minimum=spec.minimum, maximum=spec.usual or spec.maximum, step=spec.step, scale=scale, **common)
+
+
+def shown(name: str, value: Any) -> Any:
+    """A field's value as its component takes it: the names of a field that has several are a list."""
+    return list(names_in(value)) if FIELDS[name].spec.several and isinstance(value, str) else value
 
 
 def request_of(values: Mapping[str, Any]) -> GenerationRequest:
@@ -54,6 +62,8 @@ def request_of(values: Mapping[str, Any]) -> GenerationRequest:
 
 def _value(field: Field, raw: Any) -> Any:
     """What a component holds as the field's type; what can't be one stays as it is, and the check names it."""
+    if field.spec.several and isinstance(raw, (list, tuple)):
+        raw = ", ".join(map(str, raw)) or field.default
     if field.kind is str:
         return raw or (None if field.optional else "")
     if raw is None or raw == "":

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import gradio as gr
 
-Radio, Slider = gr.Radio, gr.Slider
+CheckboxGroup, Radio, Slider = gr.CheckboxGroup, gr.Radio, gr.Slider
 """For the WebUI's own Settings, so that nobody else has to import gradio."""
 
 MAJOR = int(gr.__version__.split(".")[0])

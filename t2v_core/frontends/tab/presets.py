@@ -11,7 +11,7 @@ import gradio as gr
 
 from t2v_core.errors import OutputError, UnreadableFileError
 from t2v_core.fields import problems_in
-from t2v_core.frontends.tab.components import request_of
+from t2v_core.frontends.tab.components import request_of, shown
 from t2v_core.frontends.tab.gradio_versions import keep_out_of_ui_config, script, unchanged, update
 from t2v_core.frontends.tab.guarding import guarded
 from t2v_core.frontends.tab.surroundings import TAB_ID, Surroundings
@@ -115,7 +115,7 @@ def connect(folder: Path, *, fields: Mapping[str, Any], parts: Mapping[str, Any]
 
     def on_load(name: str) -> list[Any]:
         values = load(folder, name or "")
-        return [update(value=values[field]) if field in values else unchanged() for field in fields]
+        return [update(value=shown(field, values[field])) if field in values else unchanged() for field in fields]
 
     def on_delete(name: str) -> list[Any]:
         delete(folder, name or "")

@@ -9,7 +9,8 @@ from typing import Any
 
 from modules import options, paths, shared
 
-from t2v_core.frontends.tab.gradio_versions import Radio, Slider
+from t2v_core.fields import names_in
+from t2v_core.frontends.tab.gradio_versions import CheckboxGroup, Radio, Slider
 from t2v_core.hosts.standalone import OUTPUT_FOLDER
 from t2v_core.rendering.plan import Rest
 from t2v_core.request import FIELDS
@@ -28,7 +29,10 @@ RESTS = {
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option; `choices` are shown as a row to choose from, `bounds` (lowest, highest, step) as a slider."""
+    """One option; `choices` are shown as a row to choose from, `bounds` (lowest, highest, step) as a slider.
+
+    A default that is a list is of an option that takes several of its choices.
+    """
 
     default: Any
     label: str
@@ -43,7 +47,8 @@ def _like_field(name: str) -> Option:
     field = FIELDS[name]
     low, high, step = field.spec.minimum, field.spec.maximum, field.spec.step
     bounds = None if low is None or high is None or step is None else (low, high, step)
-    return Option(field.default, f"{field.spec.label} at start", field.spec.help, CHOICES.get(name, ()), bounds)
+    default = list(names_in(field.default)) if field.spec.several else field.default
+    return Option(default, f"{field.spec.label} at start", field.spec.help, CHOICES.get(name, ()), bounds)
 
 
 AT_START = ("format", "crf", "preset", "vae_precision", "attention")
@@ -79,7 +84,10 @@ def register() -> None:
     """Put the options into the WebUI's Settings."""
     for name, option in OPTIONS.items():
         component, arguments = None, None
-        if option.choices:
+        if isinstance(option.default, list):
+            component, arguments = CheckboxGroup, {"choices": list(option.choices)}
+            _take_several(PREFIX + name)
+        elif option.choices:
             component, arguments = Radio, {"choices": list(option.choices)}
         elif option.bounds:
             component, arguments = Slider, dict(zip(("minimum", "maximum", "step"), option.bounds, strict=True))
@@ -89,9 +97,18 @@ def register() -> None:
         shared.opts.add_option(PREFIX + name, row.info(option.info))
 
 
+def _take_several(key: str) -> None:
+    """What was saved when the option took one name is a list of that one from now on."""
+    data = vars(shared.opts)["data"]
+    if isinstance(saved := data.get(key), str):
+        data[key] = list(names_in(saved))
+
+
 def value(name: str) -> Any:
-    """What the user has set, or the default where the options aren't registered."""
-    return getattr(shared.opts, PREFIX + name, OPTIONS[name].default)
+    """What the user has set, or the default where the options aren't registered; several names as a field has them."""
+    default = OPTIONS[name].default
+    found = getattr(shared.opts, PREFIX + name, default)
+    return ", ".join(found or default) if isinstance(default, list) else found
 
 
 def output_folder() -> Path:
