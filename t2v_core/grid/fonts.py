@@ -51,25 +51,31 @@ def has(font: Any, character: str) -> bool:
     """Whether a font draws something of its own for a character."""
     if character.isspace():
         return True
+    if is_bitmap(font):
+        return "!" <= character <= "~"
     try:
         return _drawn(font, character) != _drawn(font, _NO_CHARACTER)
-    except (OSError, ValueError, UnicodeError):  # bitmap fonts, and files that promise more than they hold
+    except (OSError, ValueError):  # files that promise more than they hold
         return False
 
 
 @functools.lru_cache(maxsize=8)
 def default_font(size: int) -> Any:
-    """Pillow's own font at a size in pixels; before 10.1 Pillow has but one size, and a system's font is taken."""
+    """Pillow's own font at a size in pixels; before 10.1 that is tiny bitmaps, and a system's font is taken instead."""
     try:
         return ImageFont.load_default(size)  # pyright: ignore[reportCallIssue] - Pillow 10.1 and later
     except TypeError:
-        return next((font for font in map(functools.partial(_opened, size=size), _LIKELY) if font), None)
+        found = map(functools.partial(_opened, size=size), _LIKELY)
+        return next((font for font in found if font), None) or ImageFont.load_default()
+
+
+def is_bitmap(font: Any) -> bool:
+    """Whether it's the font of one size that old versions of Pillow have, which knows no place but a corner."""
+    return isinstance(font, ImageFont.ImageFont)
 
 
 def _fonts(size: int) -> Iterator[Any]:
-    own = default_font(size)
-    if own is not None:
-        yield own
+    yield default_font(size)
     for name in (*_LIKELY, *_installed()):
         font = _opened(name, size=size)
         if font is not None:

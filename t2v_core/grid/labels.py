@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, features
 
-from t2v_core.grid.fonts import default_font, font_for
+from t2v_core.grid.fonts import default_font, font_for, is_bitmap
 
 LIGHT, DIM = (235, 235, 235), (120, 120, 120)
 SMALLEST, LARGEST = 12, 30
@@ -126,7 +126,10 @@ def _run_width(run: str, font: Any | None, size: int) -> float:
 def _draw_run(draw: ImageDraw.ImageDraw, place: tuple[float, float], run: str, font: Any | None, size: int) -> None:
     if font is not None:
         turned = run[::-1] if not _shapes() and any(map(_is_from_right, run)) else run
-        draw.text(place, turned, font=font, fill=LIGHT, anchor="ls")
+        if is_bitmap(font):
+            draw.text((place[0], place[1] - size), turned, font=font, fill=LIGHT)
+        else:
+            draw.text(place, turned, font=font, fill=LIGHT, anchor="ls")
         return
     x, baseline = place
     for number, character in enumerate(run):
@@ -142,5 +145,5 @@ def _draw_number(draw: ImageDraw.ImageDraw, x: float, baseline: float, character
     font = default_font(small)
     for number, row in enumerate(rows):
         place = (x + size * 0.575, baseline - size * 0.5 + number * size * 0.58)
-        if font is not None:
+        if not is_bitmap(font):
             draw.text(place, row, font=font, fill=LIGHT, anchor="ms")
