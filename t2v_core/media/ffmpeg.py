@@ -20,6 +20,8 @@ NO_FFMPEG = "there is no ffmpeg"
 _FORMATS = "mov,matroska,avi,gif,apng,mpegts,mpeg,flv,asf,ogg"
 # What else people have: tapes, broadcast, old players, and streams without a container.
 MORE_FORMATS = f"{_FORMATS},mxf,nut,rm,dv,ivf,yuv4mpegpipe,wtv,mpegvideo,m4v,h264,hevc,obu,bink,roq,smk"
+MOST_PIXELS = 100_000_000
+"""Of a frame of anybody's video: thrice those of 8K."""
 SOUND_FORMATS = f"{MORE_FORMATS},mp3,wav,w64,flac,aac,aiff,ac3,eac3,amr,caf,tta,wv,ape,au"
 
 _PREFIX = re.compile(r"^(\[[^\]]* @ 0x[0-9a-f]+\]\s*)+")
@@ -58,13 +60,14 @@ def reading(
     """ffmpeg's output, to be read to its end, from reading `path` and no other file or address.
 
     `before` are options of the input. With other `formats` than those that we write, the file may be anybody's: damage
-    in it is passed over where ffmpeg can. All that ffmpeg tells of the file is put into `said`.
+    in it is passed over where ffmpeg can, and giants that would fill the memory are refused. All that ffmpeg tells of
+    the file is put into `said`.
 
     Raises:
         FfmpegError: at the end of the block, if ffmpeg failed, was missing, or met damaged data.
     """
     command = [executable(), "-nostdin", "-hide_banner", "-nostats", "-v", "error" if said is None else "info"]
-    command += [] if formats else ["-xerror"]
+    command += ["-max_pixels", str(MOST_PIXELS)] if formats else ["-xerror"]
     command += ["-protocol_whitelist", "file", "-format_whitelist", formats or _FORMATS, *before]
     command += ["-i", local_file(path)]
     with tempfile.TemporaryFile() as log:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,9 @@ _MOVING = ("GIF", "WEBP", "PNG")
 MOST_PIXELS = 120_000_000
 """More than any camera's; what claims to have more is refused before it's unpacked."""
 
+MOST_FRAMES = 5000
+"""Of an animation; what comes after them isn't looked at."""
+
 BACKGROUND = (255, 255, 255)
 """What shows through transparent pictures, as in the WebUI."""
 
@@ -45,11 +49,17 @@ class PictureFacts:
 
 
 def picture_facts(path: Path) -> PictureFacts | None:
-    """What a picture is; None for a file that is no picture.
+    """What a picture is, remembered while it stays the same; None for a file that is no picture.
 
     Raises:
         UnreadableFileError: there is no such file, it may not be read, or it's a damaged picture.
     """
+    status = readable(path).stat()
+    return _facts(path.absolute(), status.st_mtime_ns, status.st_size)
+
+
+@functools.lru_cache(maxsize=64)
+def _facts(path: Path, _changed: int, _size: int) -> PictureFacts | None:
     with _opened(path) as picture:
         if picture is None:
             return None
@@ -149,7 +159,7 @@ def _is_moving(picture: Image.Image) -> bool:
 
 
 def _durations(picture: Image.Image) -> Iterator[float]:
-    for index in range(getattr(picture, "n_frames", 1)):
+    for index in range(min(getattr(picture, "n_frames", 1), MOST_FRAMES)):
         picture.seek(index)
         picture.load()  # WebP says it only then
         seconds = float(picture.info.get("duration") or 0) / 1000

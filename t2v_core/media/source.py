@@ -235,7 +235,7 @@ def _timed_frames(frames: Iterator[Frames], durations: tuple[float, ...], wanted
     shown_from = itertools.accumulate(durations, initial=0.0)
     slots = [round((time - wanted.start) * wanted.fps) for time in shown_from]
     done = 0
-    for index, frame in enumerate(frames):
+    for index, frame in enumerate(itertools.islice(frames, max(1, len(durations)))):
         end = min(slots[index + 1] if durations else 1, wanted.frames)
         while done < end:
             yield frame

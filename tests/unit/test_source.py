@@ -249,3 +249,10 @@ def test_sound_is_taken_from_where_it_is_wanted(tmp_path: Path):
     with pytest.raises(UnreadableFileError, match=r"text\.mp3"), sound_of(tmp_path / "text.mp3", tmp_path):
         pass
     assert {path.name for path in tmp_path.iterdir()} == {"a.mkv", "silent.mkv", "raw", "text.mp3"}
+
+
+def test_a_giant_is_refused_before_it_fills_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    video("-c:v", "ffv1", size="640x480")(tmp_path / "a.mkv")
+    monkeypatch.setattr("t2v_core.media.ffmpeg.MOST_PIXELS", 640 * 480 - 1)
+    with pytest.raises(UnreadableFileError, match=r"a\.mkv"):
+        source_facts(tmp_path / "a.mkv")
