@@ -19,6 +19,7 @@ from t2v_core.infotext import PROGRAM, format_infotext
 from t2v_core.media import PRESETS, WRITERS
 from t2v_core.media.naming import Placement
 from t2v_core.media.output import check_output_folder, estimated_bytes
+from t2v_core.media.stored_frames import IN_MEMORY
 from t2v_core.models.catalogue import DEMO, DEMO_KNOWS
 from t2v_core.orders import Clip, Order, order_of, single_clips
 from t2v_core.output_fields import SOUND_FITS
@@ -86,7 +87,7 @@ def generate(
     orders = _orders(requests, renderer, host, run)
     clips = [clip.request for order in orders for clip in order.clips]
     folder = folder or host.output_folder
-    check_output_folder(folder, sum(map(_expected_bytes, clips)))
+    check_output_folder(folder, sum(map(_expected_bytes, clips)) + max(map(_spooled_bytes, clips)))
     if clips[0].model == DEMO and not requests[0].model:
         run.report(Notice(f"There is no other model here, so the demo model is used. {DEMO_KNOWS}"))
     making = _Making(renderer, host, run, place or (lambda video: Placement(folder)), folder)
@@ -249,8 +250,22 @@ def _drawn(request: GenerationRequest, host: Host, missing: dict[str, None]) -> 
 
 
 def _expected_bytes(clip: GenerationRequest) -> int:
+    """What the files of a clip take at most."""
+    frames, width, height = _finished_size(clip)
+    return estimated_bytes(width=width, height=height, frames=frames, formats=names_in(clip.format))
+
+
+def _spooled_bytes(clip: GenerationRequest) -> int:
+    """What a clip's frames take on the same disk while it is made; a gif goes through all of them twice."""
+    frames, width, height = _finished_size(clip)
+    taken = frames * width * height * 3
+    return taken * (2 if "gif" in names_in(clip.format) else 1) if taken > IN_MEMORY else 0
+
+
+def _finished_size(clip: GenerationRequest) -> tuple[int, int, int]:
+    """How many frames the file of a clip has, their width and their height."""
     width, height = upscaled_size(decided(clip.width), decided(clip.height), factor=clip.upscale * (clip.refine or 1))
     frames = decided(clip.frames) * (2 if clip.ping_pong else 1)
     if clip.output_fps is not None:
         frames = math.ceil(frames * clip.output_fps / decided(clip.fps))
-    return estimated_bytes(width=width, height=height, frames=frames, formats=names_in(clip.format))
+    return frames, width, height

@@ -73,8 +73,8 @@ class Writer:
     """A row: the format's name, its files' suffix, the module with its `write`, and a sentence for the user.
 
     `variant` is the row of the module's own table where it writes several formats. `colors` says what a decoded pixel
-    is to the one that was given. `bytes_per_pixel` is what noise takes, the most that there can be, a frame's pixel.
-    With `is_folder` the file is a folder of pictures.
+    is to the one that was given. `bytes_per_pixel` is what a frame's pixel takes at most, measured on noise at quality
+    0. With `is_folder` the file is a folder of pictures. `most_frames` is how many it holds, where that is limited.
     """
 
     name: str
@@ -82,11 +82,12 @@ class Writer:
     module: str
     help: str
     colors: str
+    bytes_per_pixel: float
     variant: str = ""
     shown: Shown = Shown.VIDEO
-    bytes_per_pixel: float = 1.5
     has_sound: bool = False
     is_folder: bool = False
+    most_frames: int | None = None
 
     def load(self) -> Write:
         """The format's `write`, imported now."""
@@ -114,6 +115,7 @@ WRITERS = {
     for writer in (
         Writer(
             name="mp4",
+            bytes_per_pixel=2.0,
             suffix=".mp4",
             module=_FILM,
             variant="h264",
@@ -123,6 +125,7 @@ WRITERS = {
         ),
         Writer(
             name="mp4-h265",
+            bytes_per_pixel=1.8,
             suffix=".mp4",
             module=_FILM,
             variant="h265",
@@ -132,6 +135,7 @@ WRITERS = {
         ),
         Writer(
             name="mp4-av1",
+            bytes_per_pixel=2.6,
             suffix=".mp4",
             module=_FILM,
             variant="av1",
@@ -141,6 +145,7 @@ WRITERS = {
         ),
         Writer(
             name="webm",
+            bytes_per_pixel=1.5,
             suffix=".webm",
             module=_FILM,
             variant="vp9",
@@ -150,6 +155,7 @@ WRITERS = {
         ),
         Writer(
             name="webm-av1",
+            bytes_per_pixel=2.6,
             suffix=".webm",
             module=_FILM,
             variant="webm-av1",
@@ -159,6 +165,7 @@ WRITERS = {
         ),
         Writer(
             name="avi",
+            bytes_per_pixel=2.1,
             suffix=".avi",
             module=_FILM,
             variant="avi",
@@ -169,17 +176,18 @@ WRITERS = {
         ),
         Writer(
             name="mov",
+            bytes_per_pixel=5.1,
             suffix=".mov",
             module=_FILM,
             variant="prores",
             has_sound=True,
             shown=Shown.NOTHING,
-            bytes_per_pixel=5.0,
             help="ProRes 4444, large and nearly without loss: for editing.",
             colors="within 2 levels",
         ),
         Writer(
             name="gif",
+            bytes_per_pixel=1.5,
             suffix=".gif",
             module="t2v_core.media.gif",
             shown=Shown.PICTURE,
@@ -188,6 +196,7 @@ WRITERS = {
         ),
         Writer(
             name="webp",
+            bytes_per_pixel=3.1,
             suffix=".webp",
             module="t2v_core.media.webp",
             shown=Shown.PICTURE,
@@ -196,48 +205,55 @@ WRITERS = {
         ),
         Writer(
             name="apng",
+            bytes_per_pixel=3.1,
             suffix=".apng",
             module="t2v_core.media.apng",
             shown=Shown.PICTURE,
-            bytes_per_pixel=3.1,
             help="An animated PNG: every pixel exact, and large.",
             colors=_EXACT,
         ),
         Writer(
             name="png-sequence",
+            bytes_per_pixel=3.1,
             suffix="",
             module=_STILLS,
             variant="png-sequence",
             shown=Shown.NOTHING,
-            bytes_per_pixel=3.1,
             is_folder=True,
             help="A folder with each frame as PNG, every pixel exact.",
             colors=_EXACT,
         ),
         Writer(
             name="jpeg-sequence",
+            bytes_per_pixel=4.3,
             suffix="",
             module=_STILLS,
             variant="jpeg-sequence",
             shown=Shown.NOTHING,
-            bytes_per_pixel=3.0,
             is_folder=True,
             help="A folder with each frame as JPEG.",
             colors="within 2 levels where the picture is smooth",
         ),
         Writer(
             name="png",
+            bytes_per_pixel=3.1,
             suffix=".png",
             module=_STILLS,
             variant="png",
             shown=Shown.PICTURE,
-            bytes_per_pixel=3.1,
+            most_frames=1,
             help="The first frame alone, as PNG.",
             colors=_EXACT,
         ),
     )
 }
 """Every format by name, the default first."""
+
+
+def shown_as(path: Path) -> Shown:
+    """What a browser makes of a file or folder that we have written, by its name."""
+    found = (writer.shown for writer in WRITERS.values() if writer.suffix and writer.suffix == path.suffix)
+    return next(found, Shown.NOTHING)
 
 
 def checked_chunk(chunk: Frames, encoding: Encoding) -> Frames:

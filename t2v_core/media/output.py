@@ -16,13 +16,16 @@ from t2v_core.media.stored_frames import in_chunks
 from t2v_core.media.temporary import folder_of, publish, remove_abandoned, temporary_file, temporary_folder
 from t2v_core.video import Frames, FrameSource
 
-_HEAD = 65536  # bytes: the recipe, the index
+_HEAD = 65536  # bytes of a file: the recipe, the index
 
 
 def estimated_bytes(*, width: int, height: int, frames: int, formats: Sequence[str] = ("mp4",)) -> int:
     """What a clip takes on the disk at most, in practice, in all these formats: as much as noise does."""
-    pixels = width * height * frames
-    return sum(round(WRITERS[name].bytes_per_pixel * pixels) + _HEAD for name in formats)
+    return sum(
+        round(writer.bytes_per_pixel * width * height * min(frames, writer.most_frames or frames))
+        + _HEAD * (frames if writer.is_folder else 1)
+        for writer in map(WRITERS.__getitem__, formats)
+    )
 
 
 def check_output_folder(folder: Path, expected_bytes: int = 0) -> None:

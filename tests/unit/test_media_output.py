@@ -109,10 +109,23 @@ def test_a_disk_with_too_little_room_is_said_before(tmp_path: Path, monkeypatch:
         check_output_folder(tmp_path, 2 * 10**9)
 
 
-def test_the_estimate_is_enough_for_noise(tmp_path: Path):
+@pytest.mark.parametrize("crf", [0, 1, 17])
+@pytest.mark.parametrize("name", WRITERS)
+def test_the_estimate_is_enough_for_noise(tmp_path: Path, name: str, crf: int):
     frames = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
-    path = save([frames], tmp_path, ["a"], writer=WRITERS["mp4"], encoding=Encoding(width=64, height=64, fps=8))
-    assert path.stat().st_size <= estimated_bytes(width=64, height=64, frames=4)
+    encoding = Encoding(width=64, height=64, fps=8, crf=crf, preset="ultrafast")
+    path = save([frames], tmp_path, ["a"], writer=WRITERS[name], encoding=encoding)
+    taken = sum(file.stat().st_size for file in (path.iterdir() if path.is_dir() else [path]))
+    pixels = 64 * 64 * (1 if name == "png" else 4)
+    assert taken <= WRITERS[name].bytes_per_pixel * pixels + 8192  # without the room for recipes
+    assert taken <= estimated_bytes(width=64, height=64, frames=4, formats=[name])
+
+
+def test_the_estimate_of_several_formats_is_their_sum():
+    size = {"width": 64, "height": 64, "frames": 10}
+    both = estimated_bytes(**size, formats=["mp4", "apng"])
+    assert both == estimated_bytes(**size) + estimated_bytes(**size, formats=["apng"])
+    assert estimated_bytes(**size, formats=["png"]) == estimated_bytes(**{**size, "frames": 1}, formats=["png"])
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ class ConsoleProgress:
             self._say(_headline(event))
         elif isinstance(event, ClipSaved):
             self._close()
-            print(event.path, flush=True)
+            print(*event.paths, sep="\n", flush=True)
 
     def _show(self, progress: Progress) -> None:
         if self._bar is None or self._stage is not progress.stage or progress.done < self._bar.n:

@@ -37,8 +37,9 @@ def place(video: Video) -> Placement:
 def announce(saved: ClipSaved) -> None:
     """Call the callbacks of extensions that want to know of saved files, with the first frame as the picture."""
     picture = Image.fromarray(saved.first_frame)
-    parameters = script_callbacks.ImageSaveParams(picture, None, str(saved.path), {"parameters": saved.infotext})
-    script_callbacks.image_saved_callback(parameters)
+    for path in saved.paths:
+        parameters = script_callbacks.ImageSaveParams(picture, None, str(path), {"parameters": saved.infotext})
+        script_callbacks.image_saved_callback(parameters)
 
 
 def _names(video: Video) -> Any:
