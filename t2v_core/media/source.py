@@ -145,10 +145,14 @@ def _rate(frames: int, span: float, said: str) -> float:
     measured = frames / span if span else 0.0
     told = _RATE.search(said)
     rate = float(told[1]) if told else 0.0
-    if not rate or abs(rate - measured) < _ROUNDED or (span and abs(rate - measured) > _ALIKE * rate):
+    if not rate or (span and abs(rate - measured) > _ALIKE * rate):
         return measured
+    if rate.is_integer():
+        return rate
     ntsc = round(rate) * 1000 / 1001
-    return ntsc if abs(ntsc - rate) < _ROUNDED else rate
+    if abs(ntsc - rate) < _ROUNDED:
+        return ntsc
+    return measured if abs(rate - measured) < _ROUNDED else rate
 
 
 def _packets(path: Path, *limits: str) -> tuple[int, float]:
