@@ -17,6 +17,7 @@ from t2v_core.rendering.conditioning import Conditioning, chunks_said, emphasize
 from t2v_core.rendering.local import LocalRenderer
 from t2v_core.request import GenerationRequest, ModelDefaults
 from t2v_core.run import Run
+from t2v_core.speed import passes
 
 TOKENS, WIDTH = 5, 8
 
@@ -231,12 +232,14 @@ def test_the_forecast_counts_every_text_and_the_longest_one(renderer):
     )
     assert plain.peak < several.peak
     assert plain.peak < long.peak
-    folder = renderer._find(DEMO)
-    passes = [
-        renderer._work(renderer.resolve(dataclasses.replace(REQUEST, prompt=prompt, steps=10)), folder).passes
-        for prompt in ("a", "a AND b AND c", "a:0.5")
-    ]
-    assert passes == [20, 40, 20]
+
+
+def test_the_forecast_counts_a_pass_for_every_text():
+    alone, several = (
+        passes(10, is_guided=True, reuse_features=1, guidance_until=until, conds=conds)
+        for until, conds in ((1.0, 1), (0.5, 3))
+    )
+    assert (alone, several) == (20, 35)
 
 
 def test_weights_that_are_whole_at_scale_1_need_no_negative_prompt():

@@ -64,7 +64,8 @@ def test_a_wildcard_that_names_itself_ends(folder):
 @pytest.mark.parametrize(
     "prompt",
     ["__../secret__", "__animals/../../secret__", "__/etc/passwd__", "__..\\secret__", "__C:/secret__",
-     "__*/../secret__", "__nothing__", "____", "__ __", "__init", "a__b", "__link__", "__animals__", "__.__", "__colors.txt__"],
+     "__*/../secret__", "__nothing__", "____", "__ __", "__init", "a__b", "__link__", "__animals__", "__.__",
+     "__colors.txt__"],
 )  # fmt: skip
 def test_what_is_no_wildcard_file_stays_as_it_is(folder, prompt):
     (folder / "link.txt").symlink_to(folder.parent / "secret.txt")
