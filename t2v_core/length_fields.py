@@ -10,6 +10,9 @@ from t2v_core.fields import spec
 
 LENGTH, REFINE = "Length", "Refine"
 
+_FEWEST_IN_COMMON = 3
+"""Frames that two windows need in common to go over into one another without a jerk, as clips of the demo model show."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LengthFields:
@@ -42,7 +45,7 @@ class LengthFields:
         usual=32,
         step=1,
         group=LENGTH,
-        otherwise="a quarter of the window",
+        otherwise="a quarter of the window, 3 at least",
     )
     loop: bool = spec(
         False,
@@ -135,7 +138,7 @@ def window_fills(window: int | None, overlap: int | None, *, frames: int, own: i
     if not window:
         return {"window": 0}
     if overlap is None:
-        overlap = window // 4
+        overlap = min(max(window // 4, _FEWEST_IN_COMMON), window - 1)
     if overlap >= window:
         message = f"Windows of {window} frames can't overlap by {overlap}; choose less."
         raise RequestError([FieldProblem("window_overlap", message)])

@@ -231,7 +231,8 @@ class GenerationRequest(
         if self.reuse_features and whole != resolved:
             raise problem(
                 "reuse_features",
-                "Reuse features needs a clip that is made in one piece. Set it to 1, or turn off Window, Tile and loop.",
+                "Reuse features needs a clip that is made in one piece. Set it to 1, or Window and Tile to 0, "
+                "and no seamless loop.",
             )
         return whole
 
