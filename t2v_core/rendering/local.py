@@ -250,7 +250,7 @@ class LocalRenderer:
         request, output = self._second(video.request), self._host.output_folder
         upscaler = find_upscaler(request.upscaler, self._host.upscalers())
         try:
-            again = gather(request, run, folder=output) if given.anchors or given.mask else NOTHING
+            again = gather(request, run, folder=output) if given.anchors or given.mask is not None else NOTHING
             frames = enlarged(video.frames, request, run, upscaler=upscaler, folder=output)
             return joined(video, self._pass(request, given_again(again, frames), run))
         except Cancelled:

@@ -40,6 +40,7 @@ def second_request(request: GenerationRequest, *, multiple: int) -> GenerationRe
         tile=TILE if request.tile is None else request.tile,
         fill_in=0,
         refine=0.0,
+        join=False,
     )
     return second.with_what_pieces_allow()
 

@@ -10,12 +10,15 @@ from odd_files import picture, video
 from PIL import Image
 
 from t2v_core.errors import Cancelled, RequestError, UnreadableFileError
+from t2v_core.hosts.standalone import StandaloneHost
 from t2v_core.media import Encoding, film
 from t2v_core.media.source import SourceFacts
+from t2v_core.models.catalogue import DEMO
 from t2v_core.rendering.given import Anchor, Given, StillFrames, gather
 from t2v_core.rendering.input_notes import changed_inputs, input_notes
 from t2v_core.rendering.inputs import anchors_in, check_inputs, path_of
 from t2v_core.rendering.joining import JoinedFrames, completed
+from t2v_core.rendering.local import LocalRenderer
 from t2v_core.rendering.seams import match_colors
 from t2v_core.rendering.source_size import check_given, fill_from_source
 from t2v_core.request import GenerationRequest, ModelDefaults
@@ -320,3 +323,24 @@ def test_what_needs_no_correction_is_the_very_same():
     assert match_colors(frames, [Anchor(0, frames[0])]) is frames
     assert match_colors(frames, [Anchor(0, painted(10, 5), strength=0.5)]) is frames
     assert match_colors(frames, []) is frames
+
+
+def test_what_a_mask_keeps_is_exact_in_the_made_clip_also_after_a_second_pass(tmp_path: Path, clip: Path):
+    marks = np.zeros((48, 64), np.uint8)
+    marks[10:30, 20:44] = 255
+    Image.fromarray(marks).save(tmp_path / "mask.png")
+    host = StandaloneHost(output=tmp_path)
+    renderer = LocalRenderer(host)
+    asked = GenerationRequest(
+        model=DEMO, steps=2, seed=1, source=str(clip), frames=3, mask=str(tmp_path / "mask.png"), mask_feather=3
+    )
+    request = renderer.resolve(asked)
+    with renderer.session():
+        made = renderer.render(request, Run()).frames[:]
+        again = renderer.render(renderer.resolve(asked.with_field("refine", 2.0)), Run()).frames
+    given = gather(request, Run())
+    assert given.clip is not None
+    kept = marks == 0
+    assert (made[:, kept] == given.clip[:][:, kept]).all()
+    assert (made[:, ~kept] != given.clip[:][:, ~kept]).any()
+    assert again.shape == (3, 96, 128, 3)
