@@ -11,7 +11,7 @@ from t2v_core.fields import spec
 LENGTH, REFINE = "Length", "Refine"
 
 _FEWEST_IN_COMMON = 3
-"""Frames that two windows need in common to go over into one another without a jerk, as clips of the demo model show."""
+"""Frames that two windows need in common to go over into one another without a jerk, with the demo model."""
 
 
 @dataclass(frozen=True, kw_only=True)
