@@ -116,7 +116,7 @@ def animation(frames: int = 3, **saved: Any) -> Make:
     """Some frames, each of another colour."""
 
     def make(path: Path) -> None:
-        pictures = [Image.new("RGB", (48, 40), (80 * index, 255 - 80 * index, 40)) for index in range(frames)]
+        pictures = [Image.new("RGB", (48, 40), (12 * index, 255 - 12 * index, 40)) for index in range(frames)]
         pictures[0].save(path, save_all=True, append_images=pictures[1:], **saved)
 
     return make
