@@ -23,7 +23,7 @@ from t2v_core.media.ffmpeg import (
 )
 from t2v_core.media.film_codecs import FILMS, Encoder, Film, encoder_for, no_ffmpeg, sound_for
 from t2v_core.media.problems import encoder_failed, output_error
-from t2v_core.media.reading import probe
+from t2v_core.media.reading import iterate_frames, probe
 from t2v_core.media.temporary import folder_of, temporary_file
 from t2v_core.media.wav import RATE, SAMPLE, write_wav
 from t2v_core.video import Frames
@@ -31,6 +31,8 @@ from t2v_core.video import Frames
 # moviepy hands on two decimals of a rate, so the filters below set the times. Frames come in at so high a rate that
 # their own duration rounds to none, or the last one would be repeated to fill it.
 _HASTE = 100_000
+
+_NEARLY_FULL = 2**18  # bytes
 
 _FRAME_OF_SOUND = 0.03  # seconds; what encoders of sound make longer is no more than that
 
@@ -70,16 +72,29 @@ def write(target: Path, chunks: Iterable[Frames], encoding: Encoding, *, variant
             except _ENCODER_DIED as error:
                 raise encoder_failed(folder, complaint(log)) from error
         reason = complaint(log)
-    # Some versions of ffmpeg end well although the disk was full, so its word isn't enough.
-    try:
-        whole = process.returncode == 0 and probe(target).frames == frames
-    except UnreadableFileError:
-        whole = False
-    if not whole:
-        raise encoder_failed(folder, reason)
+    if process.returncode != 0 or not _is_whole(target, folder, frames=frames):
+        raise encoder_failed(folder, reason or _suspicion(folder))
     if encoding.sound and frames / encoding.rate + _FRAME_OF_SOUND < encoding.sound.stat().st_size / (RATE * SAMPLE):
         _trim(target, film, seconds=float(frames / encoding.rate))
     return frames
+
+
+def _is_whole(target: Path, folder: Path, *, frames: int) -> bool:
+    """Whether all frames are in the file: some versions of ffmpeg end well although the disk was full."""
+    try:
+        if _suspicion(folder):  # then the last frames may be there by their length alone
+            return sum(1 for _ in iterate_frames(target)) == frames
+        return probe(target).frames == frames
+    except UnreadableFileError:
+        return False
+
+
+def _suspicion(folder: Path) -> str:
+    """What is wrong with the disk, in the words of an encoder; nothing while there is room."""
+    with contextlib.suppress(OSError):
+        if shutil.disk_usage(folder).free < _NEARLY_FULL:
+            return "No space left on device"
+    return ""
 
 
 def _trim(target: Path, film: Film, *, seconds: float) -> None:

@@ -171,7 +171,8 @@ _AV1 = (
         name="libaom-av1",
         pixels="yuv420p10le",
         quality=lambda crf: ["-crf", str(_to_63(crf)), "-b:v", "0"],
-        options=lambda preset: ["-cpu-used", _AOM_PACE.get(preset, "6"), "-row-mt", "1"],
+        # In ffmpeg 4.2, which imageio-ffmpeg 0.4.9 brings, it still counts as an experiment.
+        options=lambda preset: ["-strict", "experimental", "-cpu-used", _AOM_PACE.get(preset, "6"), "-row-mt", "1"],
     ),
     Encoder(
         # Many times as fast, but with 10 bits its plain areas come back up to 70 levels off (SVT-AV1 in ffmpeg 9.0).

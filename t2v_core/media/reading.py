@@ -20,7 +20,7 @@ from t2v_core.video import Frames
 # Seconds a frame while decoding: so long that a frame's own duration rounds to none, or the last one would be repeated
 # to fill it.
 _TICK = 10_000
-_COARSE = Fraction(1, 1000)
+_ROUNDED = Fraction(1, 1000)
 _LONGEST_TEXT = 4 * 1024 * 1024
 
 
@@ -95,7 +95,7 @@ def probe(path: Path) -> Probe:
         raise UnreadableFileError(f"{shown(path)} has no pictures in it.")
     unit = Fraction(facts["tb"])
     # Matroska's durations are cut down to its unit, milliseconds; its times are rounded, and so together more exact.
-    durations = [duration if unit < _COARSE or len(packets) == 1 else 0 for _, duration in packets]
+    durations = [duration if unit != _ROUNDED or len(packets) == 1 else 0 for _, duration in packets]
     duration = unit * _duration([time for time, _ in packets], durations)
     width, height = facts["dimensions"].split("x")
     fps = len(packets) / duration if duration else Fraction(0)
