@@ -48,21 +48,24 @@ def is_loop(request: GenerationRequest) -> bool:
 
 
 class _Careful:
-    """A host's upscaler that must not cost the clip: when it fails, Lanczos does this frame and the rest."""
+    """A host's upscaler that must not cost the clip: when it fails or a stop comes, Lanczos does the rest at once."""
 
     def __init__(self, name: str, upscaler: Upscaler, run: Run) -> None:
         self._name, self._upscaler, self._run = name, upscaler, run
-        self._has_failed = False
+        self._has_ended = False
 
     def __call__(self, frame: Frames, width: int, height: int) -> Frames:
-        if not self._has_failed:
+        if not self._has_ended and self._run.stop is not None:
+            self._end(f"You stopped before {self._name} was through")
+        if not self._has_ended:
             try:
                 return self._upscaler(frame, width, height)
             except Exception as error:  # whatever it is: the upscaler is another program's
                 logger.exception("The upscaler %s failed", self._name)
-                self._has_failed = True
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-                self._run.report(
-                    Notice(f"The upscaler {self._name} failed ({reason}): lanczos makes the frames larger instead.")
-                )
+                self._end(f"The upscaler {self._name} failed ({reason})")
         return lanczos(frame, width, height)
+
+    def _end(self, why: str) -> None:
+        self._has_ended = True
+        self._run.report(Notice(f"{why}: lanczos makes the rest of the frames larger."))

@@ -206,7 +206,8 @@ def _orders(requests: Sequence[GenerationRequest], renderer: Renderer, host: Hos
         request.check(CHOICES)
         check_formats(request)
         check_inputs(request, host.input_folders)
-        find_upscaler(request.upscaler, upscalers)
+        if request.upscale != 1:  # who uses it otherwise looks for it there
+            find_upscaler(request.upscaler, upscalers)
         drawn = _drawn(request, host, missing)
         if drawn is None:
             return [Clip(each) for each in single_clips(renderer.resolve(request))]

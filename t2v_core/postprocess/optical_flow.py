@@ -41,11 +41,11 @@ class OpticalFlow:
         self._grid = _grid(height, width)
 
     def unexplained(self) -> float:
-        """See `interpolate.Motion`: the better of the two directions."""
+        """See `interpolate.Motion`: the worse direction, for the other can push what has gone out of the picture."""
         there = _warped(self._second, self._grid + self._full(self._flows[0]))
         back = _warped(self._first, self._grid + self._full(self._flows[1]))
         misses = (there, self._first), (back, self._second)
-        return float(min(np.abs(small(moved) - small(frame)).mean() for moved, frame in misses))
+        return float(max(np.abs(small(moved) - small(frame)).mean() for moved, frame in misses))
 
     def between(self, share: float) -> Frames:
         """See `interpolate.Motion`."""

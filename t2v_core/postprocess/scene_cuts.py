@@ -12,7 +12,7 @@ from t2v_core.video import Frames
 SIDE = 48
 """Pixels of the longer side at which frames are compared: enough for scenes, too few for noise and grain."""
 
-LEAST = 5.0
+LEAST = 2.0
 """Levels, 0 to 255, by which frames of different scenes differ on average at least."""
 
 SUDDEN = 2.5

@@ -9,6 +9,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from benchmarks.demo_model.clips import SCENES as ALL_SCENES
 from benchmarks.demo_model.clips import Canvas, Scene, draw
 from t2v_core.errors import Txt2VideoError
 from t2v_core.postprocess import Footage, Means, process
@@ -115,6 +116,21 @@ def test_motion_alone_is_no_cut_not_even_when_it_begins_at_once(scene):
         between = made[2 * index + 1]
         assert not np.array_equal(between, source[index])
         assert not np.array_equal(between, source[index + 1])
+
+
+def test_cuts_between_any_two_scenes_are_found_and_no_others():
+    rng = np.random.default_rng(1)
+    found = wrong = 0
+    for _ in range(12):
+        one, other = (
+            draw(ALL_SCENES[index], Canvas(3, 64), rng) for index in rng.choice(len(ALL_SCENES), 2, replace=False)
+        )
+        source = np.concatenate([one[:1], one, other, other[-1:]])
+        held = [np.array_equal(*pair) for pair in zip(interpolated(source, 16)[1::2], source, strict=True)]
+        found += held[3]
+        wrong += sum(held[1:6]) - held[3]
+    assert found >= 11
+    assert wrong == 0
 
 
 def test_a_pan_over_a_busy_picture_is_motion():

@@ -7,10 +7,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from t2v_core import service
 from t2v_core.errors import RequestError
 from t2v_core.finishing import finish
 from t2v_core.postprocess.upscale import find_upscaler, lanczos, names, upscale, upscaled_size
-from t2v_core.rendering.fake import IDENTITY
+from t2v_core.rendering.fake import IDENTITY, FakeRenderer
 from t2v_core.request import GenerationRequest
 from t2v_core.run import Notice, Progress, Run, Stage
 from t2v_core.video import Video
@@ -83,6 +84,38 @@ def test_an_upscaler_that_fails_costs_a_notice_and_not_the_clip(tmp_path):
     (notice,) = [event for event in events if isinstance(event, Notice)]
     assert "R-ESRGAN.pth" in notice.message
     assert "lanczos" in notice.message
+
+
+def test_a_stop_leaves_the_rest_to_lanczos(tmp_path):
+    calls, events = [], []
+
+    def slow(frame, width, height):
+        calls.append(1)
+        if len(calls) == 2:
+            run.interrupt()
+        return doubled(frame, width, height)
+
+    run, wants = Run(events.append), video(upscale=2.0, upscaler="Slow")
+    footage = finish(wants, upscalers={"Slow": slow}, run=run, folder=tmp_path)
+    assert len(footage.frames) == 5
+    assert len(calls) == 2
+    assert np.array_equal(footage.frames[4:][0], lanczos(wants.frames[4:][0], 48, 32))
+    assert [event.message for event in events if isinstance(event, Notice)] == [
+        "You stopped before Slow was through: lanczos makes the rest of the frames larger."
+    ]
+
+
+def test_an_upscaler_that_nobody_needs_may_be_anothers(host):
+    service.generate(
+        [GenerationRequest(seed=1, upscaler="R-ESRGAN 4x+")], renderer=FakeRenderer(), host=host, run=Run()
+    )
+    with pytest.raises(RequestError, match="R-ESRGAN"):
+        service.generate(
+            [GenerationRequest(seed=1, upscale=2.0, upscaler="R-ESRGAN 4x+")],
+            renderer=FakeRenderer(),
+            host=host,
+            run=Run(),
+        )
 
 
 def test_a_slow_upscaler_does_each_frame_once_however_often_it_is_shown(tmp_path):
