@@ -52,8 +52,7 @@ def saved(folder: Path, name: str, frames: Frames, **options: Any) -> Path:
 def test_pillow_reads_the_same_frames(tmp_path: Path, name: str):
     frames = disk()
     with Image.open(saved(tmp_path, name, frames, crf=0)) as picture:
-        assert picture.is_animated
-        assert picture.n_frames == 6
+        assert getattr(picture, "n_frames", 1) == 6
         again = np.stack([np.array(frame.convert("RGB")) for frame in ImageSequence.Iterator(picture)])
     assert np.array_equal(again, frames)
 
