@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from pathlib import Path
 
 import numpy as np
@@ -183,6 +185,22 @@ def test_what_is_no_anchor_is_answered_with_an_example(text: str):
     with pytest.raises(RequestError) as caught:
         anchors_in(text)
     assert caught.value.problems[0].field == "anchors"
+
+
+@pytest.mark.parametrize("unit", [";", '"', " ", "@", ":", "1: a", '1: "a', "1: a @ ", "\n", "1", "%"])
+def test_hostile_anchors_take_linear_time(unit: str):
+    began = time.process_time()
+    with contextlib.suppress(RequestError):
+        anchors_in(unit * (300_000 // len(unit)))
+    with contextlib.suppress(RequestError):
+        anchors_in(f"1: a.png @ {unit * (300_000 // len(unit))}x")
+    assert time.process_time() - began < 3
+
+
+def test_an_at_sign_in_a_name_is_part_of_it():
+    one, other = anchors_in('1: me@home.png; 2: "b @ 1.png" @ 0.5')
+    assert (one.named.text, one.strength) == ("me@home.png", 1)
+    assert (other.named.text, other.strength) == ("b @ 1.png", 0.5)
 
 
 def test_windows_paths_are_paths():

@@ -456,3 +456,11 @@ def test_a_recipe_whose_files_are_gone_says_so_and_looks_nowhere_else(host, tmp_
     assert first.startswith("Source: the recipe's file gone.mp4 can't be used: There is no file")
     assert second.startswith("Last frame: ")
     assert recipes.changed_files("just a prompt", host) == []
+
+
+def test_a_page_may_not_name_any_file(maker, surroundings, tmp_path):
+    surroundings.host.input_folders = (tmp_path / "uploads",)
+    *_, messages = generate(maker, source="/etc/passwd")
+    assert "outside the folders" in messages
+    assert "source" in messages
+    assert not surroundings.announced
