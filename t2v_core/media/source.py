@@ -45,6 +45,7 @@ _TO_SDR = (
 _HEIC = (b"heic", b"heix", b"heim", b"heis", b"mif1")
 _ROUNDED = 0.006
 """ffmpeg tells rates in two decimals."""
+_GIF_TICK, _NEAR = 0.0101, 0.015
 _ALIKE = 0.05
 _NO_TIME = 2**62
 _ENOUGH = 0.9
@@ -112,8 +113,18 @@ def _facts(path: Path, _changed: int, size: int) -> SourceFacts:
         return _video_facts(path, size)
     if not picture.durations:
         return SourceFacts(picture.width, picture.height)
-    count, seconds = len(picture.durations), sum(picture.durations)
+    durations = _evened(picture.durations)
+    count, seconds = len(durations), sum(durations)
     return SourceFacts(picture.width, picture.height, count, count / seconds, seconds)
+
+
+def _evened(durations: tuple[float, ...]) -> tuple[float, ...]:
+    """Durations as they were meant: GIF knows hundredths of a second alone, and alternates where a rate needs more."""
+    if not durations or max(durations) - min(durations) > _GIF_TICK:
+        return durations
+    fps = len(durations) / sum(durations)
+    whole = max(1, round(fps))
+    return (1 / whole,) * len(durations) if abs(whole - fps) < _NEAR * fps else durations
 
 
 def _check_no_heic(path: Path) -> None:
@@ -231,7 +242,7 @@ def _frames(path: Path, wanted: Wanted) -> Iterator[Frames]:
     picture = picture_facts(path)
     if picture is None:
         return _video_frames(path, facts, wanted)
-    return _timed_frames(read_moving(path, **size), picture.durations, wanted)
+    return _timed_frames(read_moving(path, **size), _evened(picture.durations), wanted)
 
 
 def _timed_frames(frames: Iterator[Frames], durations: tuple[float, ...], wanted: Wanted) -> Iterator[Frames]:
