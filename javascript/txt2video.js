@@ -28,6 +28,14 @@ function txt2video_submit(...values) {
     return values;
 }
 
+// A run of something other than what the fields alone say: drafts, or what follows from the chosen clip.
+function txt2video_follow(action, ...values) {
+    const started = txt2video_submit(...values);
+    const picked = Array.from(txt2videoChosenClip()?.querySelectorAll(".txt2video-pick[aria-pressed=true]") || [], (pick) => pick.dataset.number);
+    started[1] = JSON.stringify({do: action, key: txt2videoChosenClip()?.dataset.key, picked: picked.join(", ")});
+    return started;
+}
+
 let txt2videoRestoring = false;
 
 // The button does nothing until gradio has attached its events, some time after the page is there.
@@ -146,8 +154,12 @@ function txt2video_with_chosen(_, ...values) {
 function txt2video_save_copy() {
     const clip = txt2videoChosenClip();
     if (!clip) return [];
+    if (!clip.dataset.file) {  // a folder of pictures
+        txt2videoElement("zip").click();
+        return [];
+    }
     const link = document.createElement("a");
-    link.href = clip.querySelector("video").src;
+    link.href = clip.dataset.file;
     link.download = clip.querySelector("figcaption").textContent.split(" · ")[0];
     link.click();
     return [];
@@ -225,6 +237,15 @@ function txt2videoKeepInStep() {
     requestAnimationFrame(txt2videoKeepInStep);
 }
 
+function txt2videoPick(pick) {
+    pick.setAttribute("aria-pressed", pick.getAttribute("aria-pressed") !== "true");
+    const sheet = pick.closest(".txt2video-clip");
+    const count = sheet.querySelectorAll(".txt2video-pick[aria-pressed=true]").length;
+    const render = sheet.querySelector(".txt2video-render-picked");
+    render.disabled = !count;
+    render.dataset.count = count || "";
+}
+
 function txt2videoSetUpPlayer(player) {
     player.dataset.ready = "1";
     player.addEventListener("click", (event) => {
@@ -232,6 +253,8 @@ function txt2videoSetUpPlayer(player) {
         const clip = event.target.closest(".txt2video-clip");
         if (button) txt2videoControl(player, button.dataset.do);
         else if (clip) txt2videoChoose(clip);
+        if (event.target.closest(".txt2video-pick")) txt2videoPick(event.target.closest(".txt2video-pick"));
+        if (event.target.closest(".txt2video-render-picked")) txt2videoElement("render_picked").click();
     });
     player.addEventListener("keydown", (event) => {
         const action = {" ": "play", ",": "previous", ".": "next"}[event.key];
@@ -243,7 +266,16 @@ function txt2videoSetUpPlayer(player) {
         txt2videoSetPlaying(player, false);
         txt2videoSeek(Number(event.target.value));
     });
-    for (const video of player.querySelectorAll("video")) video.muted = true;
+    for (const video of player.querySelectorAll("video")) {
+        video.muted = true;
+        // A film that this browser can't play, as H.265 in some, is its first frame.
+        video.addEventListener("error", () => {
+            if (!video.hasAttribute("src")) return;
+            video.removeAttribute("src");
+            video.load();
+            video.poster = video.closest(".txt2video-clip").querySelector("img").src;
+        });
+    }
     // The WebUI translates texts that are added to the page, but of tooltips only the outermost element's.
     if (hasLocalization()) {
         for (const titled of player.querySelectorAll("[title]")) titled.title = getTranslation(titled.title) ?? titled.title;
@@ -264,22 +296,181 @@ function txt2videoHandOver(name, files) {
     input.dispatchEvent(new Event("change", {bubbles: true}));
 }
 
+// ---- Places that take a picture or a video
+
+let txt2videoPlaceAsked = "";
+
+function txt2videoTaken(slot) {
+    const clip = txt2videoChosenClip();
+    return [JSON.stringify(clip ? {key: clip.dataset.key, frame: txt2videoFrameOf(clip), slot} : {slot})];
+}
+
+function txt2video_take() {
+    return txt2videoTaken(txt2videoPlaceAsked);
+}
+
+function txt2video_take_as_source() {
+    txt2videoOpen("source");
+    return txt2videoTaken("source");
+}
+
+function txt2videoOpen(name) {
+    const section = txt2videoElement(`section_${name}`);
+    if (section && !section.querySelector(".txt2video-slot")?.offsetParent) section.querySelector("button, .label-wrap").click();
+    section?.scrollIntoView({block: "nearest", behavior: "smooth"});
+}
+
+function txt2videoFillPlace(name, files) {
+    const place = gradioApp().querySelector(`.txt2video-slot[data-slot="${name}"]`);
+    if (place) place.dataset.state = "loading";
+    txt2videoHandOver(`${name}_upload`, files);
+}
+
+document.addEventListener("click", (event) => {
+    const button = event.target instanceof Element && event.target.closest(".txt2video-slot [data-do]");
+    if (!button) return;
+    const name = button.closest(".txt2video-slot").dataset.slot;
+    const action = button.dataset.do;
+    if (action === "choose") {
+        const input = document.createElement("input");
+        input.type = "file";
+        input.accept = name.endsWith("_frame") ? "image/*" : "image/*,video/*";
+        input.onchange = () => input.files.length && txt2videoFillPlace(name, input.files);
+        input.click();
+    } else if (action === "clear") {
+        const box = txt2videoElement(name).querySelector("textarea, input");
+        const put = (text) => {
+            box.value = text;
+            updateInput(box);
+        };
+        if (!box.value) put(" ");  // the place shows what became of another file, and changes only when the box does
+        setTimeout(put, box.value.trim() ? 0 : 300, "");
+    } else if (action === "draw") {
+        txt2videoElement("draw").click();
+    } else {
+        txt2videoPlaceAsked = name;
+        txt2videoElement("take").click();
+    }
+});
+
+// ---- Painting a mask
+
+const TXT2VIDEO_UNDOS = 30;
+
+function txt2videoSetUpSketch(dialog) {
+    dialog.dataset.ready = "1";
+    const canvas = dialog.querySelector("canvas");
+    const context = canvas.getContext("2d", {willReadFrequently: true});
+    const size = dialog.querySelector('[data-do="size"]');
+    const eraser = dialog.querySelector('[data-do="erase"]');
+    const before = [];
+    let last = null;
+    const keep = () => {
+        before.push(context.getImageData(0, 0, canvas.width, canvas.height));
+        if (before.length > TXT2VIDEO_UNDOS) before.shift();
+    };
+    const place = (event) => {
+        const box = canvas.getBoundingClientRect();
+        return [(event.clientX - box.left) * canvas.width / box.width, (event.clientY - box.top) * canvas.height / box.height];
+    };
+    const paint = (from, to) => {
+        context.globalCompositeOperation = eraser.getAttribute("aria-pressed") === "true" ? "destination-out" : "source-over";
+        context.strokeStyle = "#ff5a1f";
+        context.lineCap = context.lineJoin = "round";
+        context.lineWidth = Number(size.value);
+        context.beginPath();
+        context.moveTo(...from);
+        context.lineTo(...to);
+        context.stroke();
+    };
+    canvas.addEventListener("pointerdown", (event) => {
+        if (event.button) return;
+        event.preventDefault();
+        try { canvas.setPointerCapture(event.pointerId); } catch { /* a pointer that is gone already */ }
+        keep();
+        last = place(event);
+        paint(last, last);
+    });
+    canvas.addEventListener("pointermove", (event) => {
+        if (!last) return;
+        for (const each of event.getCoalescedEvents?.().length ? event.getCoalescedEvents() : [event]) {
+            const next = place(each);
+            paint(last, next);
+            last = next;
+        }
+    });
+    for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => { last = null; });
+    const actions = {
+        erase: () => eraser.setAttribute("aria-pressed", eraser.getAttribute("aria-pressed") !== "true"),
+        undo: () => before.length && context.putImageData(before.pop(), 0, 0),
+        clear: () => { keep(); context.clearRect(0, 0, canvas.width, canvas.height); },
+        cancel: () => dialog.close(),
+        use: () => txt2videoMaskOf(canvas).toBlob((content) => {
+            txt2videoFillPlace("mask", [new File([content], "mask.png", {type: "image/png"})]);
+            dialog.close();
+        }, "image/png"),
+    };
+    dialog.addEventListener("click", (event) => actions[event.target.dataset?.do]?.());
+    // The page around us has keys of its own for Escape and Enter.
+    dialog.addEventListener("keydown", (event) => {
+        event.stopPropagation();
+        if ((event.ctrlKey || event.metaKey) && event.key === "z") actions.undo();
+    });
+    dialog.addEventListener("close", () => dialog.remove());
+    if (canvas.dataset.mask) txt2videoPutMask(context, canvas.dataset.mask);
+    dialog.showModal();
+}
+
+// What is painted, white on black.
+function txt2videoMaskOf(canvas) {
+    const mask = document.createElement("canvas");
+    [mask.width, mask.height] = [canvas.width, canvas.height];
+    const context = mask.getContext("2d");
+    const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    for (let i = 0; i < pixels.data.length; i += 4) {
+        const light = pixels.data[i + 3] > 127 ? 255 : 0;
+        pixels.data.set([light, light, light, 255], i);
+    }
+    context.putImageData(pixels, 0, 0);
+    return mask;
+}
+
+// A mask that there is, as if it had just been painted.
+function txt2videoPutMask(context, source) {
+    const picture = new Image();
+    picture.onload = () => {
+        const {width, height} = context.canvas;
+        context.drawImage(picture, 0, 0, width, height);
+        const pixels = context.getImageData(0, 0, width, height);
+        for (let i = 0; i < pixels.data.length; i += 4) pixels.data.set([255, 90, 31, pixels.data[i] > 127 ? 255 : 0], i);
+        context.putImageData(pixels, 0, 0);
+    };
+    picture.src = source;
+}
+
 function txt2videoIsVideo(file) {
-    return file.type.startsWith("video/") || file.type === "image/webp" || /\.(mp4|webm|mkv|avi|mov|webp)$/i.test(file.name);
+    return file.type.startsWith("video/") || /^image\/(webp|gif|apng)$/.test(file.type) || /\.(mp4|webm|mkv|avi|mov|webp|gif|apng)$/i.test(file.name);
 }
 
 // Which of our receivers takes files at this place: ours for our prompts, PNG Info for what it can't read itself.
 function txt2videoReceiver(target, files) {
     if (!(target instanceof Element)) return null;
+    const place = target.closest(".txt2video-place")?.querySelector(".txt2video-slot");
+    if (place) return place.dataset.slot;
     if (target.closest(`#${TXT2VIDEO}_prompt_container, #${TXT2VIDEO}_prompt_row, #${TXT2VIDEO}_neg_prompt_row`)) return "drop";
     if (target.closest("#tab_pnginfo") && files && files.length === 1 && txt2videoIsVideo(files[0])) return "inspected";
     return null;
 }
 
+function txt2videoReceive(receiver, files) {
+    if (receiver === "drop" || receiver === "inspected") txt2videoHandOver(receiver, files);
+    else txt2videoFillPlace(receiver, files);
+}
+
 document.addEventListener("dragover", (event) => {
     const target = event.composedPath()[0];
     const isFile = Array.from(event.dataTransfer?.items || []).some((item) => item.kind === "file");
-    if (isFile && target instanceof Element && target.closest(`#tab_pnginfo, #${TXT2VIDEO}_prompt_container`)) event.preventDefault();
+    if (isFile && target instanceof Element && target.closest(`#tab_pnginfo, #${TXT2VIDEO}_prompt_container, .txt2video-place`)) event.preventDefault();
 }, true);
 
 document.addEventListener("drop", (event) => {
@@ -288,15 +479,16 @@ document.addEventListener("drop", (event) => {
     if (!receiver) return;
     event.preventDefault();
     event.stopPropagation();
-    txt2videoHandOver(receiver, files);
+    txt2videoReceive(receiver, files);
 }, true);
 
 document.addEventListener("paste", (event) => {
     const files = event.clipboardData?.files;
-    if (!files || !files.length || txt2videoReceiver(event.composedPath()[0], files) !== "drop") return;
+    const receiver = files && files.length ? txt2videoReceiver(event.composedPath()[0], files) : null;
+    if (!receiver || receiver === "inspected") return;
     event.preventDefault();
     event.stopPropagation();
-    txt2videoHandOver("drop", files);
+    txt2videoReceive(receiver, files);
 }, true);
 
 // ---- Once the page is there
@@ -322,6 +514,8 @@ onAfterUiUpdate(() => {
     txt2videoFollowing = downloading;
     const player = txt2videoPlayer();
     if (player && !player.dataset.ready) txt2videoSetUpPlayer(player);
+    const sketch = txt2videoElement("sketch")?.querySelector(".txt2video-sketch:not([data-ready])");
+    if (sketch) txt2videoSetUpSketch(sketch);
     const problem = txt2videoElement("html_log")?.querySelector(".txt2video-problem") || null;
     if (problem !== txt2videoProblem) {
         txt2videoProblem = problem;

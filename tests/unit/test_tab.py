@@ -26,9 +26,8 @@ from t2v_core.rendering.fake import FakeRenderer
 from t2v_core.rendering.forecast import Forecast
 from t2v_core.request import FIELDS, GenerationRequest, ModelDefaults
 from t2v_core.run import Run
-from t2v_core.speed import SHORTCUTS
 
-START = dataclasses.replace(GenerationRequest(model="demo").resolve(ModelDefaults()), **dict.fromkeys(SHORTCUTS))
+START = dataclasses.replace(GenerationRequest(model="demo").resolve(ModelDefaults()), **dict.fromkeys(layout.LEFT_OPEN))
 
 
 class FakeSurroundings:
@@ -249,15 +248,36 @@ CHANGED = {
     "continue_frames": 6,
     "join": True,
     "match_colors": False,
+    "prompt_blend": "cut",
+    "refine": 1.5,
+    "refine_strength": 0.25,
+    "refine_steps": 9,
+    "refine_model": "zeroscope, XL",
+    "upscale": 1.25,
+    "upscaler": "Lanczos",
+    "ping_pong": True,
+    "output_fps": 20,
+    "interpolation": "blend",
 }
+IN_PIECES = {"seed": 1, "window": 4, "window_overlap": 2, "loop": True, "fill_in": 1, "tile": 64}
+SHEETS = {"grid": {"seed": 1, "over": "steps=2,3; cfg_scale=4"}, "drafts": {"seed": 1, "drafts": 3, "draft_steps": 2}}
 
 
 def test_every_recorded_field_is_tried():
     recorded = {name for name, field in FIELDS.items() if field.spec.infotext}
-    assert recorded | {"prompt", "negative_prompt", "model"} == CHANGED.keys()
+    assert recorded | {"prompt", "negative_prompt", "model"} == {
+        *CHANGED,
+        *IN_PIECES,
+        *SHEETS["grid"],
+        *SHEETS["drafts"],
+    }
 
 
-@pytest.mark.parametrize("changes", [CHANGED, {"seed": 1}], ids=["all changed", "all at default"])
+@pytest.mark.parametrize(
+    "changes",
+    [CHANGED, IN_PIECES, {"seed": 1}, *SHEETS.values()],
+    ids=["all changed", "in pieces", "all at default", *SHEETS],
+)
 def test_a_made_file_fills_every_field_again(maker, surroundings, changes):
     wanted = request_of(shown_values(**changes))
     _, keys, _, _ = generate(maker, **changes)
@@ -268,6 +288,8 @@ def test_a_made_file_fills_every_field_again(maker, surroundings, changes):
     again = request_of(shown_values(**pasted))
     if "precision" not in changes:  # a recipe says which precision "auto" was
         wanted = wanted.with_field("precision", again.precision)
+    if "window" not in changes:  # and how the clip was cut
+        wanted = dataclasses.replace(wanted, window=again.window, window_overlap=again.window_overlap)
     assert again == wanted
 
 
@@ -399,12 +421,14 @@ def test_every_field_has_its_own_component_in_the_whole_tab(surroundings, maker,
     assert {name: component.label for name, component in fields.items()} == {
         name: field.spec.label for name, field in FIELDS.items()
     }
-    assert set(tips) == {
-        (f"txt2video_{name}", field.spec.help) for name, field in FIELDS.items() if "prompt" not in name
+    buttons = {"txt2video_make_drafts", *(f"txt2video_{name}" for name, _, _ in layout.NEXT)}
+    assert {(name, tip) for name, tip in tips if name not in buttons} == {
+        (f"txt2video_{name}", field.spec.help) for name, field in FIELDS.items() if name not in layout.PROMPTS
     }
     ids = [block.elem_id for block in page.blocks.values() if getattr(block, "elem_id", None)]
     assert len(ids) == len(set(ids))
-    labels = [block.label for block in page.blocks.values() if getattr(block, "label", None) and block.visible is True]
+    kept = [block for block in page.blocks.values() if not isinstance(block, gr.Accordion)]
+    labels = [block.label for block in kept if getattr(block, "label", None) and block.visible is True]
     assert len(labels) == len(set(labels)), "the WebUI keeps defaults by label"
     del page, fields
     connected.clear()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import json
 import tempfile
 import zipfile
@@ -11,11 +13,12 @@ from typing import Any
 from PIL import Image
 
 from t2v_core.errors import OutputError
-from t2v_core.frontends.tab.gradio_versions import update
+from t2v_core.frontends.tab.follow_ups import film_of
+from t2v_core.frontends.tab.gradio_versions import update, upload_folder
 from t2v_core.frontends.tab.making import Maker
 from t2v_core.frontends.tab.shelf import Clip
 from t2v_core.frontends.tab.surroundings import Surroundings
-from t2v_core.media.reading import read_frames
+from t2v_core.media.reading import iterate_frames, read_frames
 
 WHICH_FRAME = ("Current frame", "First frame", "Last frame")
 MOST_FRAMES = 256
@@ -38,19 +41,36 @@ class ClipActions:
 
     def frames(self, chosen: str) -> list[Any]:
         """The gallery with the frames of the chosen clip."""
-        frames = read_frames(self._clip(chosen).path)[:MOST_FRAMES]
+        frames = itertools.islice(iterate_frames(film_of(self._clip(chosen))), MOST_FRAMES)
         return [update(value=[Image.fromarray(frame) for frame in frames], visible=True)]
 
     def frame(self, chosen: str, which: str) -> list[Any]:
         """One frame of the chosen clip, for another tab."""
-        frames = read_frames(self._clip(chosen).path)
+        frames = read_frames(film_of(self._clip(chosen)))
         current = min(int(_parsed(chosen).get("frame") or 0), len(frames) - 1)
         places = (current, 0, len(frames) - 1)
         index = places[WHICH_FRAME.index(which)] if which in WHICH_FRAME else current
         return [Image.fromarray(frames[index])]
 
+    def given(self, chosen: str, *, as_picture: bool) -> Path:
+        """The file of the chosen clip, or a new one with the frame that it shows, for a field that takes a path."""
+        path = film_of(self._clip(chosen))
+        if not as_picture:
+            return path
+        frames = read_frames(path)
+        frame = Image.fromarray(frames[min(int(_parsed(chosen).get("frame") or 0), len(frames) - 1)])
+        # Named after what it holds, as gradio names uploads: nobody can guess another's.
+        folder = upload_folder() / hashlib.sha256(frame.tobytes()).hexdigest()
+        target = folder / "frame.png"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            frame.save(target)
+        except OSError as error:
+            raise OutputError(f"The frame can't be written to {target}: {error.strerror}.") from error
+        return target
+
     def delete(self, chosen: str, keys: str) -> list[Any]:
-        """Remove the chosen clip's file; the player goes on with the others."""
+        """Remove the chosen clip's files; the player goes on with the others."""
         gone = self._maker.shelf.delete(str(_parsed(chosen).get("key") or ""))
         clips = [clip for clip in self._clips(keys) if clip.key != gone.key]
         return [self._maker.show(clips), json.dumps([clip.key for clip in clips])]
@@ -63,8 +83,9 @@ class ClipActions:
         target = Path(tempfile.mkdtemp(prefix="txt2video-")) / "txt2video.zip"
         try:
             with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
-                for clip in clips:
-                    archive.write(clip.path, clip.path.name)
+                for path in (path for clip in clips for path in clip.paths):
+                    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+                        archive.write(file, file.relative_to(path.parent))
         except OSError as error:
             raise OutputError(f"The zip can't be written: {error.strerror}.", remedy="Free some disk space.") from error
         return [update(value=str(target), visible=True)]

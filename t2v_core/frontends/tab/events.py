@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from t2v_core.frontends.tab import pages, presets, recipes
+from t2v_core.frontends.tab import pages, presets, recipes, source_section
 from t2v_core.frontends.tab.about import (
     OF_THE_LORAS,
     OF_THE_MODEL,
@@ -18,6 +18,7 @@ from t2v_core.frontends.tab.about import (
     token_count,
 )
 from t2v_core.frontends.tab.clip_actions import ClipActions
+from t2v_core.frontends.tab.follow_ups import CONTINUE, DRAFTS, PICK, REFINE
 from t2v_core.frontends.tab.gradio_versions import script, unchanged, update
 from t2v_core.frontends.tab.guarding import guarded
 from t2v_core.frontends.tab.making import FAILED, Maker
@@ -27,8 +28,12 @@ from t2v_core.speed import SHORTCUTS
 RESULTS = ("player", "keys", "recipe", "messages")
 """The components of a run's results, in the order of `Maker.generate`; messages are the last of every handler."""
 
+FOLLOW_UPS = {"make_drafts": DRAFTS, "continue": CONTINUE, "refine_clip": REFINE, "render_picked": PICK}
+"""The buttons that make something other than what the fields alone say, and what it is."""
+
 WEIGHTY = (
     *("model", "lora", "steps", "cfg_scale", "width", "height", "frames", "count"),
+    *("source", "strength", "window", "fill_in", "refine", "refine_strength", "upscale", "over", "drafts"),
     *("precision", "split_guidance", "memory", "speed", *SHORTCUTS),
 )
 """The fields on which a run's time and memory depend."""
@@ -50,7 +55,9 @@ def connect(
     )
     _connect_generate(surroundings, maker, prompts=prompts, fields=fields, parts=parts)
     _connect_fields(surroundings, fields=fields, parts=parts)
-    _connect_clips(ClipActions(surroundings, maker), parts=parts)
+    actions = ClipActions(surroundings, maker)
+    _connect_clips(actions, parts=parts)
+    source_section.connect(surroundings, actions, fields=fields, parts=parts)
     _connect_recipes(surroundings, tab, maker, prompts=prompts, parts=parts)
     if surroundings.presets_folder is not None:
         presets.connect(surroundings.presets_folder, fields=fields, parts=parts)
@@ -67,6 +74,10 @@ def _connect_generate(
     def generate(run: Any, *values: Any) -> Results:
         named = dict(zip(fields, values, strict=False))
         return maker.generate(run, named, styles=values[len(fields)] or () if styles else ())
+
+    def follow(run: Any, ask: str, *values: Any) -> Results:
+        named = dict(zip(fields, values, strict=False))
+        return maker.generate(run, named, styles=values[len(fields)] or () if styles else (), ask=ask)
 
     def restore(task: str) -> Results:
         results = surroundings.restored(task)
@@ -86,6 +97,11 @@ def _connect_generate(
     }
     prompts.generate.click(**submission)
     prompts.prompt.submit(**submission)
+    asked = [parts["task"], parts["ask"], *inputs[1:]]
+    for name, what in FOLLOW_UPS.items():
+        code = script(f"(...values) => txt2video_follow('{what}', ...values)", inputs=len(asked))
+        following = {**submission, "fn": surroundings.job(follow, failed=FAILED), **code, "inputs": asked}
+        parts[name].click(**following)
     if prompts.restore is not None:
         prompts.restore.click(
             fn=restore,
@@ -106,7 +122,8 @@ def _connect_fields(surroundings: Surroundings, *, fields: Mapping[str, Any], pa
         return of_loras(text, model=model, sampler=sampler, models_folders=folders)
 
     def on_refresh() -> list[Any]:
-        return [update(choices=model_names(folders)), update(choices=lora_choices(folders))]
+        models = model_names(folders)
+        return [update(choices=models), update(choices=lora_choices(folders)), update(choices=["", *models])]
 
     def on_native(choice: str) -> list[Any]:
         return native_of(choice, folders)
@@ -117,7 +134,7 @@ def _connect_fields(surroundings: Surroundings, *, fields: Mapping[str, Any], pa
     asked = [fields[name] for name in ("lora", "model", "sampler")]
     # Only what a person types: a recipe that is pasted brings values of its own.
     fields["lora"].input(fn=on_lora, inputs=asked, outputs=[fields[name] for name in OF_THE_LORAS], **quiet)
-    parts["refresh"].click(fn=on_refresh, outputs=[fields["model"], fields["lora"]], **quiet)
+    parts["refresh"].click(fn=on_refresh, outputs=[fields[name] for name in ("model", "lora", "refine_model")], **quiet)
     size = [fields["width"], fields["height"]]
     parts["native"].input(fn=on_native, inputs=[parts["native"]], outputs=[*size, fields["frames"]], **quiet)
     for button, code, inputs, outputs in (

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
 
-from t2v_core.frontends.tab import events, first_run, presets
+from t2v_core.frontends.tab import events, first_run, presets, sections, source_section
 from t2v_core.frontends.tab.about import OF_THE_MODEL, line_about, lora_choices, native_choices
 from t2v_core.frontends.tab.clip_actions import WHICH_FRAME
 from t2v_core.frontends.tab.components import component_of
@@ -17,6 +17,7 @@ from t2v_core.frontends.tab.making import Maker
 from t2v_core.frontends.tab.surroundings import TAB_ID, Surroundings
 from t2v_core.models.catalogue import find_all
 from t2v_core.models.layouts import ModelFolder
+from t2v_core.postprocess.upscale import names as upscaler_names
 from t2v_core.request import FIELDS, GenerationRequest
 from t2v_core.speed import SHORTCUTS
 
@@ -31,7 +32,21 @@ FOLDER, SAVE, ZIP, FRAMES, DELETE = (
 SENDS = {"img2img": "\U0001f5bc\ufe0f", "inpaint": "\U0001f3a8\ufe0f", "extras": "\U0001f4d0"}
 """The tabs that a frame can be sent to, and the symbols that the WebUI itself has for them."""
 
-ADVANCED = ("guidance_rescale", "eta")
+DRAFTS_TIP = (
+    "A sheet of nine seeds in few steps, or as many as Drafts says: click those that you like, then render them"
+)
+PROMPTS = ("prompt", "negative_prompt")
+"""The fields that stand above all others."""
+
+NEXT = (
+    ("use_as_source", "Use as source", "Begin the next clip from the chosen one"),
+    ("continue", "Continue", "Make the chosen clip longer, by the prompt above"),
+    ("refine_clip", "Refine", "Make the chosen clip again, larger and with more detail, as the section Refine says"),
+)
+"""What can be made of a finished clip."""
+
+LEFT_OPEN = (*SHORTCUTS, "window", "window_overlap")
+"""What the speed or the clip's length says where nobody else does."""
 
 
 def build(surroundings: Surroundings, maker: Maker) -> gr.Blocks:
@@ -59,14 +74,20 @@ def build(surroundings: Surroundings, maker: Maker) -> gr.Blocks:
 def _fields(surroundings: Surroundings, models: tuple[ModelFolder, ...]) -> dict[str, Any]:
     """The fields on the left, in the WebUI's order; what depends on the model shows the first model's own values."""
     start = GenerationRequest(model=models[0].name, **surroundings.at_start).resolve(models[0].config.defaults)
-    # The shortcuts stay open: they are the chosen speed's.
-    start = dataclasses.replace(start, **dict.fromkeys(SHORTCUTS))
+    start = dataclasses.replace(start, **dict.fromkeys(LEFT_OPEN))
     made: dict[str, Any] = {}
 
+    free: dict[str, list[str]] = {
+        "upscaler": list(upscaler_names(surroundings.host.upscalers())),
+        "refine_model": ["", *(model.name for model in models)],
+    }
+
     def put(name: str, **options: Any) -> None:
+        if name in free:
+            options |= {"choices": free[name], "is_free": True}
         made[name] = component_of(name, getattr(start, name), **options)
         surroundings.explain(made[name], FIELDS[name].spec.help)
-        if name == "model" or name in OF_THE_MODEL or name in surroundings.at_start:
+        if name == "model" or name in free or name in OF_THE_MODEL or name in surroundings.at_start:
             keep_out_of_ui_config(made[name])
 
     def tool(name: str, symbol: str, tooltip: str) -> None:
@@ -103,12 +124,8 @@ def _fields(surroundings: Surroundings, models: tuple[ModelFolder, ...]) -> dict
         tool("dice", DICE, "A random seed: -1")
         tool("recycle", RECYCLE, "The seed of the chosen clip")
         put("count", scale=4)
-    for label, group in (("Advanced", ADVANCED), *_groups(exclude={*made, *ADVANCED, "prompt", "negative_prompt"})):
-        with gr.Accordion(label, open=False, elem_id=f"{TAB_ID}_{label.lower()}"):
-            for names in _rows(group):
-                with surroundings.row():
-                    for name in names:
-                        put(name)
+    source_section.panel(surroundings, put, made)
+    _sections(surroundings, put, made)
     if surroundings.presets_folder is not None:
         more = presets.panel(surroundings, surroundings.presets_folder)
         assert not made.keys() & more.keys()
@@ -116,20 +133,16 @@ def _fields(surroundings: Surroundings, models: tuple[ModelFolder, ...]) -> dict
     return made
 
 
-def _groups(*, exclude: set[str]) -> list[tuple[str, list[str]]]:
-    """The fields that have no place of their own, by the group that the table gives them."""
-    groups: dict[str, list[str]] = {}
-    for name, field in FIELDS.items():
-        if name not in exclude:
-            groups.setdefault(field.spec.group, []).append(name)
-    return list(groups.items())
-
-
-def _rows(names: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Three fields a row, or two where three would leave one alone."""
-    width = 2 if len(names) % 3 == 1 else 3
-    for start in range(0, len(names), width):
-        yield names[start : start + width]
+def _sections(surroundings: Surroundings, put: Callable[..., None], made: dict[str, Any]) -> None:
+    """What is folded below the source; `put` makes a field's component."""
+    for section in sections.REST:
+        with sections.opened(section):
+            if section.name == "compare":
+                made["make_drafts"] = gr.Button("Make drafts", elem_id=f"{TAB_ID}_make_drafts")
+                surroundings.explain(made["make_drafts"], DRAFTS_TIP)
+            sections.put_fields(section, put, row=surroundings.row, placed={*made, *PROMPTS, "over"})
+            if section.name == "compare":
+                put("over", hint="steps=10,25; seed=1-3")
 
 
 def _results(surroundings: Surroundings) -> dict[str, Any]:
@@ -155,6 +168,10 @@ def _results(surroundings: Surroundings) -> dict[str, Any]:
                 made[f"send_{name}"] = surroundings.tool_button(
                     symbol, elem_id=f"{TAB_ID}_send_to_{name}", tooltip=tooltip
                 )
+        with gr.Row(elem_id=f"{TAB_ID}_next_buttons"):
+            for name, label, tooltip in NEXT:
+                made[name] = gr.Button(label, size="sm", elem_id=f"{TAB_ID}_{name}")
+                surroundings.explain(made[name], tooltip)
         made["download"] = gr.File(visible=False, interactive=False, show_label=False, elem_id=f"{TAB_ID}_download")
         made["frame_gallery"] = gr.Gallery(
             label="Frames", visible=False, columns=6, object_fit="contain", elem_id=f"{TAB_ID}_frames_gallery"
@@ -162,6 +179,8 @@ def _results(surroundings: Surroundings) -> dict[str, Any]:
         made["recipe"] = gr.HTML("", elem_id=f"{TAB_ID}_html_info", elem_classes=["infotext"])
         made["messages"] = gr.HTML("", elem_id=f"{TAB_ID}_html_log", elem_classes=["html-log"])
         made["keys"] = gr.Textbox("[]", visible=HIDDEN, elem_id=f"{TAB_ID}_keys")
+        made["ask"] = gr.Textbox("", visible=HIDDEN, elem_id=f"{TAB_ID}_ask")
+        made["render_picked"] = gr.Button(visible=HIDDEN, elem_id=f"{TAB_ID}_render_picked")
         made["chosen"] = gr.Textbox("", visible=HIDDEN, elem_id=f"{TAB_ID}_chosen")
         made["task"] = gr.Textbox("", visible=HIDDEN, elem_id=f"{TAB_ID}_task")
         for name in ("drop", "inspected"):
@@ -169,6 +188,6 @@ def _results(surroundings: Surroundings) -> dict[str, Any]:
         made["frame"] = gr.Image(visible=HIDDEN, type="pil", interactive=True, elem_id=f"{TAB_ID}_frame", **LOSSLESS)
         for name in SENDS:
             made[f"pass_{name}"] = gr.Button(visible=HIDDEN, elem_id=f"{TAB_ID}_pass_to_{name}")
-    for part in ("which", "chosen", "keys", "task"):
+    for part in ("which", "ask", "chosen", "keys", "task"):
         keep_out_of_ui_config(made[part])
     return made

@@ -10,7 +10,7 @@ from typing import Any
 
 from t2v_core import service
 from t2v_core.errors import Cancelled, Txt2VideoError
-from t2v_core.frontends.tab import pages
+from t2v_core.frontends.tab import follow_ups, pages
 from t2v_core.frontends.tab.components import request_of
 from t2v_core.frontends.tab.gradio_versions import unchanged
 from t2v_core.frontends.tab.shelf import Clip, Shelf
@@ -35,8 +35,12 @@ class Maker:
         self._renderer = functools.lru_cache(maxsize=1)(renderer)
         self.shelf = Shelf()
 
-    def generate(self, run: Run, values: Mapping[str, Any], *, styles: Sequence[str] = ()) -> Results:
+    def generate(
+        self, run: Run, values: Mapping[str, Any], *, styles: Sequence[str] = (), ask: str | None = None
+    ) -> Results:
         """The player, the clips' keys as JSON, the first recipe, and messages.
+
+        With an `ask` it isn't the values that are made but what follows from them and from a clip, see `follow_ups`.
 
         Raises nothing: what is wrong stands in the messages, and what was saved before is shown.
         """
@@ -46,7 +50,10 @@ class Maker:
         trouble, request = "", None
         try:
             prompt, negative_prompt = self._surroundings.styled((values["prompt"], values["negative_prompt"]), styles)
-            request = request_of({**values, "prompt": prompt, "negative_prompt": negative_prompt})
+            values = {**values, "prompt": prompt, "negative_prompt": negative_prompt}
+            if ask is not None:
+                values = follow_ups.values_for(ask, values, self.shelf, self._surroundings.host.models_folders)
+            request = request_of(values)
             service.generate(
                 [request],
                 renderer=self._renderer(),
@@ -65,7 +72,8 @@ class Maker:
         said = trouble + pages.notices(messages)
         if not clips:  # what the page showed before stays
             return *(unchanged() for _ in FAILED), said
-        shown = clips[-self._surroundings.most_shown :]
+        clips.sort(key=lambda clip: not clip.is_sheet)  # of many clips and their grid, the grid is what was asked for
+        shown = clips[: self._surroundings.most_shown] if clips[0].is_sheet else clips[-self._surroundings.most_shown :]
         return self.show(shown), json.dumps([clip.key for clip in clips]), pages.recipe(shown[0].infotext), said
 
     def forecast(self, values: Mapping[str, Any]) -> str:
@@ -77,7 +85,8 @@ class Maker:
 
     def show(self, clips: Sequence[Clip]) -> str:
         """The player of some clips."""
-        return pages.player(clips, urls=[self._surroundings.url(clip.path) for clip in clips])
+        files = [path for clip in clips for path in clip.paths if path.is_file()]
+        return pages.player(clips, urls={path: self._surroundings.url(path) for path in files})
 
     def _on_event(self, event: Event, clips: list[Clip], messages: list[str]) -> None:
         if isinstance(event, Notice):
@@ -89,6 +98,7 @@ class Maker:
                     infotext=event.infotext,
                     partial=event.partial,
                     poster=pages.poster_of(event.first_frame),
+                    also=event.also,
                 )
             )
             self._surroundings.announce(event)

@@ -9,14 +9,18 @@ import json
 import platform
 import traceback
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from PIL import Image
 
 from t2v_core import __version__
 from t2v_core.errors import OutOfMemoryError, RequestError, Txt2VideoError
+from t2v_core.frontends.tab.picking import Pickable, pickable_of
 from t2v_core.frontends.tab.shelf import Clip
 from t2v_core.frontends.words import forecast as in_words
 from t2v_core.infotext import parse_infotext
+from t2v_core.media import Shown, shown_as
+from t2v_core.media.source import source_facts
 from t2v_core.rendering.forecast import Forecast
 from t2v_core.request import FIELDS
 from t2v_core.video import Frames
@@ -25,12 +29,15 @@ POSTER_SIDE = 160
 """Longest side of a clip's thumbnail in pixels."""
 
 
-def player(clips: Sequence[Clip], *, urls: Sequence[str]) -> str:
-    """The clips side by side, playing in step, with their controls, which `javascript/txt2video.js` moves."""
+def player(clips: Sequence[Clip], *, urls: Mapping[Path, str]) -> str:
+    """The clips side by side, playing in step, with their controls, which `javascript/txt2video.js` moves.
+
+    `urls` are where the page finds their files; folders have none.
+    """
     if not clips:
         return ""
-    cards = "".join(map(_card, clips, urls))
-    frames = max(int(parse_infotext(clip.infotext).values.get("frames") or 1) for clip in clips)
+    cards = "".join(_card(clip, urls) for clip in clips)
+    frames = max(_length(clip)[0] for clip in clips)
     return (
         f'<div class="txt2video-player" data-many="{int(len(clips) > 1)}">'
         f'<div class="txt2video-stage">{cards}</div>'
@@ -46,23 +53,70 @@ def player(clips: Sequence[Clip], *, urls: Sequence[str]) -> str:
     )
 
 
-def _card(clip: Clip, url: str) -> str:
+def _card(clip: Clip, urls: Mapping[Path, str]) -> str:
     values = parse_infotext(clip.infotext).values
-    data = {"key": clip.key, "fps": values.get("fps", 8), "frames": values.get("frames", 1), "seed": values.get("seed")}
+    shown = clip.shown or clip.path
+    frames, fps = _length(clip)
+    data = {"key": clip.key, "fps": f"{fps:.6g}", "frames": frames, "seed": values.get("seed")}
+    data["file"] = urls.get(shown, "")
     facts = " ".join(f'data-{name}="{html.escape(str(value))}"' for name, value in data.items())
     partial = " · stopped early" if clip.partial else ""
+    others = ", ".join(_link(path, urls) for path in clip.paths if path != shown)
+    also = f" · also {others}" if others else ""
+    picks = "".join(map(_pick, pickable_of(values)))
+    sheet = " txt2video-sheet" if clip.is_sheet else ""
     return (
-        f'<figure class="txt2video-clip thumbnail-item" tabindex="0" {facts} data-info="{html.escape(clip.infotext)}">'
-        f'<img alt="" hidden src="{clip.poster}">'
-        f'<video muted loop autoplay playsinline preload="auto" src="{html.escape(url)}"></video>'
-        f"<figcaption>{html.escape(clip.path.name)}{partial}</figcaption></figure>"
+        f'<figure class="txt2video-clip thumbnail-item{sheet}" tabindex="0" {facts} '
+        f'data-info="{html.escape(clip.infotext)}"><img alt="" hidden src="{clip.poster}">'
+        f'<div class="txt2video-film"><video muted loop autoplay playsinline {_played(clip, urls)}></video>'
+        f"{picks}</div>{_PICKED if picks else ''}"
+        f"<figcaption>{html.escape(shown.name)}{partial}{also}</figcaption></figure>"
     )
 
 
-def poster_of(frame: Frames) -> str:
-    """A small picture of one frame (h, w, 3) as a data URL."""
+def _length(clip: Clip) -> tuple[int, float]:
+    """Frames and rate of the file that is shown, which may have more than the model made."""
+    try:
+        facts = source_facts(clip.shown or clip.path)
+    except Txt2VideoError:
+        facts = None
+    if facts is not None and not facts.is_still:
+        return facts.frames, facts.fps
+    values = parse_infotext(clip.infotext).values
+    return int(values.get("frames") or 1), float(values.get("fps") or 8)
+
+
+_PICKED = '<button type="button" class="txt2video-render-picked" disabled>Render picked</button>'
+
+
+def _pick(draft: Pickable) -> str:
+    """A draft's place on its sheet as a button."""
+    sides = {"left": draft.left, "top": draft.top, "width": draft.width, "height": draft.height}
+    style = "".join(f"{side}:{100 * share:.3f}%;" for side, share in sides.items())
+    return (
+        f'<button type="button" class="txt2video-pick" data-number="{draft.number}" aria-pressed="false" '
+        f'style="{style}" title="Pick draft {draft.number}, seed {draft.seed}"></button>'
+    )
+
+
+def _played(clip: Clip, urls: Mapping[Path, str]) -> str:
+    """What the player's element shows: a film, a picture that moves by itself, or else the first frame."""
+    path = clip.shown or clip.path
+    if shown_as(path) is Shown.VIDEO:
+        return f'preload="auto" src="{html.escape(urls.get(path, ""))}"'
+    picture = urls.get(path, "") if shown_as(path) is Shown.PICTURE else ""
+    return f'preload="none" poster="{html.escape(picture or clip.poster)}"'
+
+
+def _link(path: Path, urls: Mapping[Path, str]) -> str:
+    name = html.escape(path.name)
+    return f'<a href="{html.escape(urls[path])}" download="{name}">{name}</a>' if path in urls else name
+
+
+def poster_of(frame: Frames, *, side: int = POSTER_SIDE) -> str:
+    """A picture of one frame (h, w, 3), no longer than `side` pixels, as a data URL."""
     picture = Image.fromarray(frame)
-    picture.thumbnail((POSTER_SIDE, POSTER_SIDE))
+    picture.thumbnail((side, side))
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -10,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from t2v_core.errors import UnreadableFileError
+from t2v_core.infotext import parse_infotext
+from t2v_core.media import Shown, shown_as
+from t2v_core.media.output import text_beside
 
 CAPACITY = 2000
 """How many clips are remembered; the oldest are forgotten, their files stay."""
@@ -17,13 +21,34 @@ CAPACITY = 2000
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """A saved clip as the page knows it; `poster` is a small picture of it as a data URL."""
+    """A saved clip as the page knows it; `poster` is a small picture of it as a data URL.
+
+    `also` are its files in other formats. Each is a file, or a folder of pictures.
+    """
 
     key: str
     path: Path
     infotext: str
     partial: bool
     poster: str
+    also: tuple[Path, ...] = ()
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """All files of the clip that are there."""
+        return tuple(path for path in (self.path, *self.also) if path.exists())
+
+    @property
+    def is_sheet(self) -> bool:
+        """Whether it's a grid, or a sheet of drafts."""
+        values = parse_infotext(self.infotext).values
+        return bool(values.get("over") or values.get("drafts"))
+
+    @property
+    def shown(self) -> Path | None:
+        """The file that a page can show: a film before a picture that moves; None if there is neither."""
+        paths = [path for kind in (Shown.VIDEO, Shown.PICTURE) for path in self.paths if shown_as(path) is kind]
+        return paths[0] if paths else None
 
 
 class Shelf:
@@ -37,9 +62,9 @@ class Shelf:
         self._clips: OrderedDict[tuple[str, str], Clip] = OrderedDict()
         self._lock = threading.Lock()
 
-    def add(self, path: Path, *, infotext: str, partial: bool, poster: str = "") -> Clip:
+    def add(self, path: Path, *, infotext: str, partial: bool, poster: str = "", also: tuple[Path, ...] = ()) -> Clip:
         """Remember a clip under a key that can't be guessed."""
-        clip = Clip(secrets.token_urlsafe(9), path, infotext, partial, poster)
+        clip = Clip(secrets.token_urlsafe(9), path, infotext, partial, poster, also)
         with self._lock:
             self._clips[self._visitor(), clip.key] = clip
             while len(self._clips) > CAPACITY:
@@ -56,7 +81,7 @@ class Shelf:
             clip = self._clips.get((self._visitor(), key))
         if clip is None:
             raise UnreadableFileError("Choose a clip first.", remedy="Generate one, or click one of the results.")
-        if not clip.path.is_file():
+        if not clip.paths:
             raise UnreadableFileError(f"{clip.path.name} is no longer there.")
         return clip
 
@@ -71,18 +96,22 @@ class Shelf:
         """The clips of these keys that are still there, in this order."""
         with self._lock:
             found = [self._clips.get((self._visitor(), key)) for key in keys]
-        return [clip for clip in found if clip is not None and clip.path.is_file()]
+        return [clip for clip in found if clip is not None and clip.paths]
 
     def delete(self, key: str) -> Clip:
-        """Remove a clip's file, and the text beside it, from the disk.
+        """Remove a clip's files, and the text beside it, from the disk.
 
         Raises:
-            UnreadableFileError: as `find`, or the file can't be removed.
+            UnreadableFileError: as `find`, or a file can't be removed.
         """
         clip = self.find(key)
         try:
-            clip.path.unlink()
-            clip.path.with_suffix(".txt").unlink(missing_ok=True)
+            for path in clip.paths:
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+            text_beside(clip.path).unlink(missing_ok=True)
         except OSError as error:
             raise UnreadableFileError(f"{clip.path.name} can't be deleted: {error.strerror}.") from error
         with self._lock:
