@@ -22,7 +22,8 @@ Floats = npt.NDArray[Any]
 LONGEST_SIDE = 640
 """Pixels at which motion is looked for; a larger frame's is found in a smaller one and scaled."""
 
-_SMALLEST_SIDE = 128  # smaller frames are enlarged for the search, which has patches of 8 pixels
+_PATCH = 8  # pixels of a side of what is looked for
+_SMALLEST_SIDE = 128  # smaller frames are enlarged for the search
 _GAIN = 4.0  # how far weak contrast is strengthened: further, and noise would be followed
 _SHARPNESS = 0.1  # how much less a place counts, by each level by which its colour in the other frame differs
 _MISFIT = 1.5  # pixels by which a place's own motion may miss the one that is asked of it, and still count
@@ -62,7 +63,8 @@ class OpticalFlow:
     def _flows(self) -> tuple[Floats, Floats]:
         """From the first to the second and back, at the size of the search."""
         size = self._size
-        enlarged = max(1, -(-_SMALLEST_SIDE // min(size)))
+        wanted = min(-(-_SMALLEST_SIDE // min(size)), LONGEST_SIDE // max(size))
+        enlarged = max(1, wanted, -(-2 * _PATCH // min(size)))
         searched = (size[0] * enlarged, size[1] * enlarged)
         first, second = _contrasted(_resized(self._first, searched), _resized(self._second, searched))
         with _one_thread:

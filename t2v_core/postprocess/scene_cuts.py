@@ -38,7 +38,7 @@ def small(frame: Frames) -> npt.NDArray[np.float32]:
     """A frame, uint8 or float, as means over square blocks, (h / k, w / k, 3)."""
     height, width, _ = frame.shape
     block = max(1, -(-max(height, width) // SIDE))
-    rows, columns = max(1, height // block), max(1, width // block)
-    kept = frame[: rows * block, : columns * block] if block <= min(height, width) else frame[:1, :1]
-    shape = (rows, kept.shape[0] // rows, columns, kept.shape[1] // columns, 3)
-    return kept.reshape(shape).mean(axis=(1, 3), dtype=np.float32)
+    down, right = min(block, height), min(block, width)
+    rows, columns = height // down, width // right
+    whole = frame[: rows * down, : columns * right]
+    return whole.reshape(rows, down, columns, right, 3).mean(axis=(1, 3), dtype=np.float32)

@@ -153,7 +153,7 @@ def test_a_fade_is_no_cut():
     )
 
 
-@pytest.mark.parametrize("size", [(8, 8), (2, 2), (7, 301), (50, 3)])
+@pytest.mark.parametrize("size", [(8, 8), (2, 2), (7, 301), (50, 3), (1, 40), (300, 2)])
 def test_any_size_will_do(size):
     rng = np.random.default_rng(1)
     source = rng.integers(0, 255, (4, *size, 3), dtype=np.uint8)
