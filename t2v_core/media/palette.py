@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,10 +19,11 @@ _MOSAIC_FRAMES = 24
 _MOSAIC_PIXELS = 100_000
 _ROUNDS = 6
 
-# The nearest color is looked for among those that are near the cell of 8 levels a side in which a pixel lies.
-_CELL = 3  # bits
+# The nearest color is looked for among those that are near the cell of 8 levels a side in which a pixel lies. Where the
+# dither is wider than that, the color nearest to the middle of a cell of 4 levels will do for all of the cell.
+_COARSE, _FINE = 3, 2  # bits
 _CANDIDATES = 12
-_AT_ONCE = 65_536  # pixels
+_AT_ONCE = 16_384  # pixels or cells
 
 # Thresholds of an ordered dither, between -1/2 and 1/2: unlike errors that are handed on, they stand still in time.
 _BAYER = np.array([[0]])
@@ -38,15 +40,17 @@ Colors = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Palette:
-    """Colors (n, 3) with n at most 255. `is_exact` says that the clip has no others; they are sorted then.
+    """Colors (n, 3) with n at most 255. `is_exact` says that the clip has no others.
 
-    `spread` is how many levels the dither is wide where a pixel's color isn't among them.
+    `spread` is how many levels the dither is wide where a pixel's color isn't among them. `near` are the colors near
+    each cell, (cells, candidates), `nearest` the one nearest to each finer cell, where the dither is wide enough.
     """
 
     colors: Colors
     is_exact: bool
     spread: float = 0.0
-    near: npt.NDArray[np.uint8] = field(default_factory=lambda: np.empty((0, 0), np.uint8), repr=False)
+    near: Colors = field(default_factory=lambda: np.empty((0, 0), np.uint8), repr=False)
+    nearest: Colors | None = field(default=None, repr=False)
 
     @property
     def table(self) -> bytes:
@@ -61,22 +65,25 @@ class Palette:
     def indices(self, frame: Frames) -> npt.NDArray[np.uint8]:
         """Which color each pixel of a frame (h, w, 3) gets, (h, w). What has its own color isn't dithered."""
         height, width, _ = frame.shape
+        known, packed = _packed(self.colors), _packed(frame)
+        order = np.argsort(known, kind="stable")
+        place = np.minimum(np.searchsorted(known, packed, sorter=order), len(known) - 1)
+        found = order[place].astype(np.uint8)
         if self.is_exact:
-            return np.searchsorted(_packed(self.colors), _packed(frame)).astype(np.uint8)
-        pixels = np.ascontiguousarray(frame).reshape(-1, 3)
-        found = self._nearest(pixels)
-        off = np.flatnonzero((self.colors[found] != pixels).any(axis=1))
-        pattern = np.tile(_BAYER, (-(-height // 8), -(-width // 8)))[:height, :width].reshape(-1, 1)[off]
-        dithered = np.clip(np.round(pixels[off] + pattern * self.spread), 0, 255).astype(np.uint8)
-        found[off] = self._nearest(dithered)
-        return found.reshape(height, width)
+            return found
+        off = known[found] != packed
+        pattern = np.round(_BAYER * self.spread).astype(np.int16)
+        pattern = np.tile(pattern, (-(-height // 8), -(-width // 8)))[:height, :width]
+        dithered = np.clip(frame[off].astype(np.int16) + pattern[off][:, None], 0, 255).astype(np.uint8)
+        found[off] = self._nearest(dithered) if self.nearest is None else self.nearest[_cell(dithered, _FINE)]
+        return found
 
     def _nearest(self, pixels: Colors) -> npt.NDArray[np.uint8]:
         found = np.empty(len(pixels), np.uint8)
         colors = self.colors.astype(np.int16)
         for start in range(0, len(pixels), _AT_ONCE):
             some = pixels[start : start + _AT_ONCE]
-            candidates = self.near[_cell(some)]
+            candidates = self.near[_cell(some, _COARSE)]
             away = colors[candidates] - some[:, None].astype(np.int16)
             best = np.einsum("nkc,nkc->nk", away, away, dtype=np.int32).argmin(axis=1)
             found[start : start + _AT_ONCE] = candidates[np.arange(len(some)), best]
@@ -95,10 +102,11 @@ def palette_of(frames: FrameSource) -> Palette:
         else:
             return Palette(_unpacked(few), is_exact=True)
     pixels = mosaic.reshape(-1, 3)
-    colors = _centers(pixels, _first_guess(mosaic))
-    near = _near(colors)
-    error = np.abs(colors[Palette(colors, is_exact=False, near=near)._nearest(pixels)].astype(np.int16) - pixels).mean()
-    return Palette(colors, is_exact=False, spread=min(_WIDEST, _SHARE_OF_ERROR * float(error)), near=near)
+    palette = _with_colors(_centers(pixels, _first_guess(mosaic)))
+    error = np.abs(palette.colors[palette._nearest(pixels)].astype(np.int16) - pixels).mean()
+    spread = min(_WIDEST, _SHARE_OF_ERROR * float(error))
+    cells = palette._nearest(_middles(_FINE).astype(np.uint8)) if spread >= 1 << _COARSE else None
+    return dataclasses.replace(palette, spread=spread, nearest=cells)
 
 
 def _first_guess(mosaic: Frames) -> Colors:
@@ -116,7 +124,9 @@ def _centers(pixels: Colors, colors: Colors) -> Colors:
     centers = colors.astype(np.float32)
     owner = np.zeros(len(values), np.intp)
     for _ in range(_ROUNDS):
-        owner = ((centers**2).sum(axis=1) - 2 * values @ centers.T).argmin(axis=1)
+        for start in range(0, len(values), _AT_ONCE):
+            some = slice(start, start + _AT_ONCE)
+            owner[some] = ((centers**2).sum(axis=1) - 2 * values[some] @ centers.T).argmin(axis=1)
         counts = np.bincount(owner, minlength=len(centers))[:, None]
         sums = np.stack([np.bincount(owner, values[:, c], minlength=len(centers)) for c in range(3)], axis=1)
         centers = np.where(counts > 0, sums / np.maximum(counts, 1), centers).astype(np.float32)
@@ -130,20 +140,27 @@ def _centers(pixels: Colors, colors: Colors) -> Colors:
     return moved
 
 
-def _near(colors: Colors) -> npt.NDArray[np.uint8]:
-    """The colors nearest to the middle of each cell, (cells, candidates)."""
-    middles = (np.arange(256 >> _CELL, dtype=np.float32) + 0.5) * (1 << _CELL) - 0.5
-    cells = np.stack(np.meshgrid(middles, middles, middles, indexing="ij"), axis=-1).reshape(-1, 3)
-    values = colors.astype(np.float32)
-    away = (values**2).sum(axis=1) - 2 * cells @ values.T
-    wanted = min(_CANDIDATES, len(colors))
-    return np.argpartition(away, wanted - 1, axis=1)[:, :wanted].astype(np.uint8)
+def _with_colors(colors: Colors) -> Palette:
+    """A palette of these colors, with those nearest to the middle of each cell."""
+    values, wanted = colors.astype(np.float32), min(_CANDIDATES, len(colors))
+    middles = _middles(_COARSE)
+    near = np.empty((len(middles), wanted), np.uint8)
+    for start in range(0, len(middles), _AT_ONCE):
+        some = slice(start, start + _AT_ONCE)
+        away = (values**2).sum(axis=1) - 2 * middles[some] @ values.T
+        near[some] = np.argpartition(away, wanted - 1, axis=1)[:, :wanted]
+    return Palette(colors, is_exact=False, near=near)
 
 
-def _cell(pixels: Colors) -> npt.NDArray[np.intp]:
-    bits = 8 - _CELL
-    red, green, blue = (pixels[:, channel].astype(np.intp) >> _CELL for channel in range(3))
-    return red << 2 * bits | green << bits | blue
+def _middles(bits: int) -> npt.NDArray[np.float32]:
+    """The middle of each cell of so many bits a side, (cells, 3), in the order of `_cell`."""
+    middles = (np.arange(256 >> bits, dtype=np.float32) + 0.5) * (1 << bits) - 0.5
+    return np.stack(np.meshgrid(middles, middles, middles, indexing="ij"), axis=-1).reshape(-1, 3)
+
+
+def _cell(pixels: Colors, bits: int) -> npt.NDArray[np.intp]:
+    red, green, blue = (pixels[:, channel].astype(np.intp) >> bits for channel in range(3))
+    return red << 2 * (8 - bits) | green << (8 - bits) | blue
 
 
 def _mosaic(frames: FrameSource) -> Frames:
