@@ -54,7 +54,6 @@ class GenerationRequest(
         "until the next begins.",
         infotext="Prompt blend",
         chosen=True,
-        group="Prompt",
     )
     model: str = spec(
         "", "Model", "A folder in models/ModelScope, or any folder with a model. Default: the first found."

@@ -186,3 +186,24 @@ def test_a_script_names_every_text_that_is_ever_said_once():
     script = read_script("0: [a|b] x\n8: [a:c:0.5] x AND y", "[n:m:2]", SIXTEEN, steps=4)
     assert script.prompt.texts() == ("a x", "b x", "c x", " y")
     assert set(script.negative_prompt.texts()) == {"n", "m"}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "count"),
+    [
+        ("", "0/75"),
+        ("a photo of a cat", "5/75"),
+        ("a (photo:1.2) of [a cat|a dog]", "5/75"),
+        ("a BREAK b", "76/150"),
+        ("a cat AND a large dog", "3/75"),
+        ("0: a cat\n24: a large dog\nx", "5/75"),
+        ("cat " * 80, "80/150"),
+        ("0: a\n0: b b b b b b b b b", "14/75"),
+        ("(a:99999)", "1/75"),
+    ],
+)
+def test_the_tab_counts_the_tokens_of_the_longest_text(prompt: str, count: str):
+    pytest.importorskip("gradio")
+    from t2v_core.frontends.tab.about import token_count
+
+    assert f">{count}<" in token_count(prompt)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from t2v_core.errors import Txt2VideoError
+from t2v_core.errors import RequestError, Txt2VideoError
 from t2v_core.frontends.tab import pages
 from t2v_core.frontends.tab.gradio_versions import unchanged, update
 from t2v_core.models.catalogue import DEMO, DEMO_KNOWS, find_all, find_model
@@ -17,7 +17,10 @@ from t2v_core.models.layouts import ModelFolder, native_size
 from t2v_core.models.lora.find import LoraFile
 from t2v_core.models.lora.find import find as find_lora
 from t2v_core.models.lora.find import find_all as find_loras
-from t2v_core.models.modelscope.tokenizer import CHUNK_TOKENS, count_tokens
+from t2v_core.models.modelscope.tokenizer import CHUNK_TOKENS, END, chunks_of
+from t2v_core.prompts.emphasis import phrases
+from t2v_core.prompts.key_frames import Timing
+from t2v_core.prompts.script import read_script
 from t2v_core.request import GenerationRequest, ModelDefaults
 
 OF_THE_MODEL = tuple(field.name for field in dataclasses.fields(ModelDefaults))
@@ -97,6 +100,19 @@ def _native(models: Sequence[ModelFolder]) -> dict[str, ModelDefaults]:
 
 
 def token_count(prompt: str) -> str:
-    """How many tokens a prompt has of the chunks that it fills, as the WebUI shows it."""
-    tokens = count_tokens(prompt or "")
-    return f"<span class='gr-box gr-text-input'>{tokens}/{max(1, -(-tokens // CHUNK_TOKENS)) * CHUNK_TOKENS}</span>"
+    """How many tokens a prompt has of the chunks that it fills, as the WebUI shows it: those of its longest text."""
+    tokens, chunks = max(map(_length, _texts_in(prompt or "")))
+    return f"<span class='gr-box gr-text-input'>{tokens}/{chunks * CHUNK_TOKENS}</span>"
+
+
+def _texts_in(prompt: str) -> Sequence[str]:
+    try:
+        return read_script(prompt, "", Timing(frames=10**9, fps=1), steps=100).prompt.texts()
+    except RequestError:  # a run says what is wrong
+        return (prompt,)
+
+
+def _length(text: str) -> tuple[int, int]:
+    """Tokens with what fills up all chunks but the last, and chunks."""
+    chunks = chunks_of(None if phrase.is_break else (phrase.text, phrase.weight) for phrase in phrases(text))
+    return CHUNK_TOKENS * (len(chunks) - 1) + chunks[-1].tokens.index(END) - 1, len(chunks)
