@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import math
 import platform
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,16 +172,17 @@ def forecast(request: GenerationRequest, renderer: Renderer) -> Forecast:
     if not (request.over or request.drafts or request.pick):
         return renderer.forecast(request)
 
+    alike: dict[GenerationRequest, GenerationRequest] = {}
+
     def clips_of(clip: GenerationRequest) -> list[Clip]:
         clip.check(CHOICES)
-        return [Clip(each) for each in single_clips(renderer.resolve(clip))]
+        key = dataclasses.replace(clip, seed=0, prompt="", negative_prompt="")
+        if key not in alike:
+            alike[key] = dataclasses.replace(renderer.resolve(clip), count=1)
+        return [Clip(alike[key])] * clip.count
 
-    order = order_of(request, clips_of)
-    alike: dict[GenerationRequest, list[GenerationRequest]] = {}
-    for clip in order.clips:
-        key = dataclasses.replace(clip.request, seed=0, prompt="", negative_prompt="")
-        alike.setdefault(key, []).append(clip.request)
-    told = [(renderer.forecast(clips[0]), len(clips)) for clips in alike.values()]
+    counts = Counter(clip.request for clip in order_of(request, clips_of).clips)
+    told = [(renderer.forecast(clip), count) for clip, count in counts.items()]
     seconds = [None if one.seconds is None else one.seconds * count for one, count in told]
     highest = max((one for one, _ in told), key=lambda one: one.peak or 0)
     return dataclasses.replace(highest, seconds=None if None in seconds else math.fsum(filter(None, seconds)))

@@ -91,9 +91,7 @@ def test_there_is_a_flag_for_every_field_and_it_reaches_the_request(renderers):
     wanted = {}
     flags = []
     for field in FIELDS.values():
-        if (
-            field.name == "prompt" or field.spec.group == COMPARE
-        ):  # those make other requests of it: see the tests of grids
+        if field.name == "prompt" or field.spec.group == COMPARE:  # the tests of sheets have those
             continue
         if field.kind is bool:
             wanted[field.name] = True
@@ -106,8 +104,9 @@ def test_there_is_a_flag_for_every_field_and_it_reaches_the_request(renderers):
         )
         wanted[field.name] = value
         flags += [field.flag, str(value)]
-    wanted["count"] = 2
-    flags[flags.index("--count") + 1] = "2"
+    wanted |= {"count": 2, "window_overlap": 0}  # windows of one frame have none in common
+    for name in ("count", "window_overlap"):
+        flags[flags.index(FIELDS[name].flag) + 1] = str(wanted[name])
     run("generate", "p", *flags)
     first, second = rendered(renderers)
     assert {name: getattr(first, name) for name in wanted} == {**wanted, "count": 1}

@@ -42,12 +42,11 @@ def grid(options: argparse.Namespace) -> int:
 def draft(options: argparse.Namespace) -> int:
     """Make a sheet of drafts, or those in full that were picked from one; `--count` is how many drafts there are."""
     typed = _typed(options)
-    count = typed.pop("count", None)
-    if count is not None:
-        typed["drafts"] = count
-    elif "drafts" not in typed and options.recipe is None:
-        typed["drafts"] = DRAFTS
-    return _generate(options, typed)
+    if "count" in typed:
+        typed["drafts"] = typed.pop("count")
+    if typed.get("drafts") == 0:
+        raise problem("drafts", "There must be one draft at least.")
+    return _generate(options, typed, drafts=DRAFTS)
 
 
 def _typed(options: argparse.Namespace) -> dict[str, Any]:
@@ -58,13 +57,16 @@ def _typed(options: argparse.Namespace) -> dict[str, Any]:
     return typed
 
 
-def _generate(options: argparse.Namespace, typed: Mapping[str, Any]) -> int:
+def _generate(options: argparse.Namespace, typed: Mapping[str, Any], *, drafts: int = 0) -> int:
+    """Make what was asked; `drafts` is how many there are of each request that doesn't say it."""
     from t2v_core import service
     from t2v_core.frontends.cli.progress import ConsoleProgress, stopping_by_signal
     from t2v_core.frontends.cli.requests import requests_from
     from t2v_core.run import Run
 
     requests = requests_from(typed, prompts=options.prompts, source=options.recipe)
+    if drafts:
+        requests = [request if request.drafts else request.with_field("drafts", drafts) for request in requests]
 
     from t2v_core.rendering.local import LocalRenderer
 
