@@ -11,11 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from t2v_core.errors import RequestError
+from t2v_core.infotext import format_infotext, parse_infotext
 from t2v_core.prompts.composition import composed
 from t2v_core.prompts.editing import SecondPass, schedule, text_at
 from t2v_core.prompts.emphasis import phrases
 from t2v_core.prompts.key_frames import KeyFrame, Timing, key_frames
 from t2v_core.prompts.script import Between, read_script
+from t2v_core.request import GenerationRequest, ModelDefaults
+from t2v_core.video import ModelIdentity
 
 CORPUS = [
     json.loads(line)
@@ -207,3 +210,18 @@ def test_the_tab_counts_the_tokens_of_the_longest_text(prompt: str, count: str):
     from t2v_core.frontends.tab.about import token_count
 
     assert f">{count}<" in token_count(prompt)
+
+
+KEYED = "head (a:1.2),\n0: [b|c]\n50%: d AND e:0.5\n2s: \\(f\\) BREAK __g__\ntail"
+
+
+@pytest.mark.parametrize("negative", ["", KEYED])
+@pytest.mark.parametrize("start", range(0, len(CORPUS), 20))
+def test_a_recipe_keeps_prompts_as_they_were_typed(start: int, negative: str):
+    for prompt in (KEYED, *(row["prompt"] for row in CORPUS[start : start + 20])):
+        request = GenerationRequest(prompt=prompt, negative_prompt=negative, prompt_blend="cut").resolve(
+            ModelDefaults()
+        )
+        found = parse_infotext(format_infotext(request, ModelIdentity("m", "0" * 10))).values
+        assert (found["prompt"], found["negative_prompt"]) == (prompt, negative)
+        assert found["prompt_blend"] == "cut"
