@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from t2v_core.errors import UnreadableFileError
-from t2v_core.media import Encoding, ffmpeg, mp4
+from t2v_core.media import Encoding, ffmpeg, film
 from t2v_core.media.reading import iterate_frames, probe, read_frames, read_metadata
 
 READERS = (read_metadata, probe, read_frames)
@@ -22,7 +22,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Nine frames of 64x48 noise at 8 frames per second, with a comment."""
     path = tmp_path_factory.mktemp("clip") / "clip.mp4"
     frames = np.random.default_rng(0).integers(0, 256, (9, 48, 64, 3), dtype=np.uint8)
-    mp4.write(path, [frames], Encoding(width=64, height=48, fps=8, infotext="a cat\nSteps: 1", preset="ultrafast"))
+    film.write(path, [frames], Encoding(width=64, height=48, fps=8, infotext="a cat\nSteps: 1", preset="ultrafast"))
     return path
 
 
