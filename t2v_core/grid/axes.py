@@ -26,7 +26,7 @@ _SLOW = ("model", "lora", "precision", "vae_precision")
 """Fields whose change loads weights: they change as seldom as possible."""
 
 _PART = re.compile(r'"(?:[^"]|"")*"|[^;,"]+|[;,]|"')
-_NUMBER = r"(-?\d+(?:\.\d+)?)"
+_NUMBER = r"(-?\d{1,12}(?:\.\d{1,12})?)"
 _RANGE = re.compile(rf"{_NUMBER}\s*-\s*{_NUMBER}(?:\s*(?:\(\s*\+?{_NUMBER}\s*\)|\[\s*(\d{{1,3}})\s*\]))?")
 
 
@@ -136,7 +136,7 @@ def _axis(parts: list[tuple[str, bool]]) -> Axis:
     first, quoted = parts[0]
     name, equals, value = first.partition("=")
     if not equals:
-        raise problem("over", f"There is no = in {first!r}. {EXAMPLE}")
+        raise problem("over", f"There is no = in {_short(first)!r}. {EXAMPLE}")
     name = _name(name.strip())
     value = value if quoted else value.strip()
     values = [(value, quoted), *parts[1:]]
@@ -154,7 +154,7 @@ def _name(name: str) -> str:
     wanted = name.lower().lstrip("-").replace("-", "_")
     found = REPLACE if wanted == REPLACE else known.get(wanted, known.get(name.lower()))
     if found is None:
-        raise problem("over", f"A grid can't go over {name!r}. {closest(wanted, [REPLACE, *FIELDS])}")
+        raise problem("over", f"A grid can't go over {_short(name)!r}. {closest(wanted[:50], [REPLACE, *FIELDS])}")
     if found in _NEVER:
         raise problem("over", f"A grid can't go over {found}: {FIELDS[found].spec.label} is of all its clips.")
     return found
@@ -197,7 +197,13 @@ def _check_replace(request: GenerationRequest, axes: Sequence[Axis]) -> None:
         if axis.name == REPLACE and (
             not axis.values[0] or axis.values[0] not in request.prompt + request.negative_prompt
         ):
-            raise problem("over", f"{axis.values[0]!r} stands in no prompt, so nothing can be put in its place.")
+            raise problem(
+                "over", f"{_short(axis.values[0])!r} stands in no prompt, so nothing can be put in its place."
+            )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:40]}…"
 
 
 def _shown(value: Any) -> str:

@@ -91,6 +91,19 @@ def test_no_text_makes_it_fail_otherwise(text):
         parse_axes(text)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ['"' * 20_001, 'prompt="a' * 9_999, "steps=" + "1-" * 9_999, "cfg_scale=0." + "1" * 9_999 + "-2", "x" * 20_000],
+)
+def test_a_text_made_to_take_long_is_read_or_refused_in_a_sentence(text):
+    said = ""
+    try:
+        parse_axes(text)
+    except RequestError as error:
+        said = str(error)
+    assert len(said) < 1000
+
+
 def test_columns_rows_and_blocks_hold_every_combination():
     sheet = grid_of(GenerationRequest(prompt="p", over="steps=1,2,3; seed=5,6; cfg_scale=1,9"))
     assert sheet.columns == ("Steps: 1", "Steps: 2", "Steps: 3")
