@@ -31,6 +31,18 @@ def video(*arguments: Any, size: str = "48x40", seconds: float = 1, rate: Any = 
     return make
 
 
+def looped(make: Make, *, times: int) -> Make:
+    """Another video so many times over, without encoding it again."""
+
+    def made(path: Path) -> None:
+        part = path.with_name(f"part{path.suffix}")
+        make(part)
+        run_ffmpeg("-stream_loop", times - 1, "-i", part, "-c", "copy", path)
+        part.unlink()
+
+    return made
+
+
 def with_sound(*arguments: Any) -> Make:
     """As `video`, with a tone beside it."""
     return video("-f", "lavfi", "-i", "sine=d=1", "-shortest", *arguments)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from odd_files import picture, video
+from odd_files import looped, picture, video
 from PIL import Image
 
 from t2v_core.errors import Cancelled, RequestError, UnreadableFileError
@@ -219,7 +219,8 @@ def test_a_clip_is_carried_on_from_its_last_frames(clip: Path):
 
 def test_of_a_long_clip_only_the_end_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / "film.mp4"
-    video("-c:v", "libx264", "-preset", "ultrafast", "-g", "25", size="16x16", seconds=600, rate=25)(path)
+    seconds = video("-c:v", "libx264", "-preset", "ultrafast", "-g", "25", size="16x16", seconds=4, rate=25)
+    looped(seconds, times=150)(path)
     monkeypatch.setattr("t2v_core.media.source.COUNTED_WHOLE", 1000)
     given = gather(resolved(continue_from=str(path), continue_frames=2), Run())
     assert given.continued == 2

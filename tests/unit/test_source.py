@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from odd_files import animation, content, cut, run_ffmpeg, sound_only, video, with_sound
+from odd_files import animation, content, cut, looped, run_ffmpeg, sound_only, video, with_sound
 from PIL import Image
 
 from t2v_core.errors import UnreadableFileError
@@ -162,7 +162,8 @@ def test_damage_in_the_middle_does_not_end_the_clip(tmp_path: Path):
 
 def test_of_a_film_only_what_is_needed_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / "film.mp4"
-    video("-c:v", "libx264", "-preset", "ultrafast", "-g", "50", size="16x16", seconds=4 * 3600, rate=1)(path)
+    minutes = video("-c:v", "libx264", "-preset", "ultrafast", "-g", "50", size="16x16", seconds=100, rate=1)
+    looped(minutes, times=144)(path)
     monkeypatch.setattr("t2v_core.media.source.COUNTED_WHOLE", 1000)
     began = time.monotonic()
     facts = source_facts(path)
