@@ -67,12 +67,14 @@ class OutputFields:
         "Sound",
         'The sound of the clip: "source" is that of the video it starts from, or the path of a video or sound file. '
         "mp4, webm, avi and mov hold one.",
+        infotext="Sound",
         group=GROUP,
     )
     sound_fit: str = spec(
         "cut",
         "Sound fit",
         "A sound that is too long is cut. One that is too short is followed by silence (cut), or begins again (loop).",
+        infotext="Sound fit",
         chosen=True,
         group=GROUP,
     )

@@ -258,6 +258,8 @@ CHANGED = {
     "ping_pong": True,
     "output_fps": 20,
     "interpolation": "blend",
+    "sound": "source",
+    "sound_fit": "loop",
 }
 IN_PIECES = {"seed": 1, "window": 4, "window_overlap": 2, "loop": True, "fill_in": 1, "tile": 64}
 SHEETS = {"grid": {"seed": 1, "over": "steps=2,3; cfg_scale=4"}, "drafts": {"seed": 1, "drafts": 3, "draft_steps": 2}}
