@@ -10,6 +10,7 @@ COMMANDS = {
     "compare": ("benchmarks.compare.command", "ours, Diffusers' pipeline and ModelScope's own code side by side"),
     "scaling": ("benchmarks.compare.scaling", "our time and memory against frames, size and batch"),
     "layers": ("benchmarks.layers", "each form of a layer beside the one that was chosen, on this processor"),
+    "drafts": ("benchmarks.drafts", "how true a draft in few steps is to its clip"),
     "interpolation": ("benchmarks.interpolation", "frames in between against the true ones, by each method"),
     "memory": ("benchmarks.memory", "the peak that is foretold before a run against the measured one"),
 }
