@@ -96,6 +96,9 @@ class Saver:
             total = len(self.footage.frames)
             partial = self._write(attempts, encoding, frames=total) < total or self.is_partial
             whole = [attempt for attempt in attempts if attempt.error is None]
+            for attempt in attempts:
+                if attempt.error is not None:
+                    empty(attempt.target)  # all of them, before one is tried again: each byte counts now
             fewer = [again for attempt in attempts if (again := self._rescued(attempt, encoding)) is not None]
             trouble = [attempt.error for attempt in attempts if attempt.error is not None]
             if not whole and not fewer:
