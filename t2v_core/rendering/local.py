@@ -20,6 +20,7 @@ from t2v_core.models.lora.find import LoraFile
 from t2v_core.models.lora.find import find as find_lora
 from t2v_core.models.modelscope.checkpoint import Part
 from t2v_core.postprocess.upscale import find_upscaler
+from t2v_core.prompts.editing import SecondPass
 from t2v_core.rendering.conditioning import chunks_said, script_of
 from t2v_core.rendering.devices import (
     free_memory,
@@ -101,6 +102,7 @@ class LocalRenderer:
         script_of(resolved)
         for second in self._all_passes(resolved)[1:]:
             find_upscaler(second.upscaler, self._host.upscalers())
+            script_of(second, second=SecondPass(decided(resolved.steps)))
             loras_of(second, self._find(second.model), self._find_lora)
         return resolved
 
@@ -230,7 +232,7 @@ class LocalRenderer:
             raise _for_people(error, request, device=device) from error
         return dataclasses.replace(video, notes={**video.notes, **files})
 
-    def _pass(self, request: GenerationRequest, given: Given, run: Run) -> Video:
+    def _pass(self, request: GenerationRequest, given: Given, run: Run, *, second: SecondPass | None = None) -> Video:
         """One clip from one model."""
         watch, folder = Watch(), self._find(request.model)
         with run.heard_by(watch):
@@ -239,7 +241,7 @@ class LocalRenderer:
             model.wear(loras, cfg_scale=request.cfg_scale or 1.0)
             model.launching = Launching(request.compile, request.cuda_graph)
             model.prepare(request, self._shape(request, folder))
-            video = tell(request, model, run, given=given, folder=self._host.output_folder)
+            video = tell(request, model, run, given=given, folder=self._host.output_folder, second=second)
         if not video.partial and not given:
             remember(self._measurements, watch.measurement(self._work(request, folder, has_source=False)))
         notes = {**video.notes, **loras.notes(), **model.memory_notes(), **model.launch_notes()}
@@ -252,7 +254,8 @@ class LocalRenderer:
         try:
             again = gather(request, run, folder=output) if given.anchors or given.mask is not None else NOTHING
             frames = enlarged(video.frames, request, run, upscaler=upscaler, folder=output)
-            return joined(video, self._pass(request, given_again(again, frames), run))
+            second = SecondPass(decided(video.request.steps))
+            return joined(video, self._pass(request, given_again(again, frames), run, second=second))
         except Cancelled:
             return dataclasses.replace(video, partial=True)
 

@@ -18,6 +18,7 @@ from t2v_core.errors import NonFiniteError
 from t2v_core.media.stored_frames import StoredFrames
 from t2v_core.models.modelscope.checkpoint import Part
 from t2v_core.models.modelscope.shortcuts import NO_SHORTCUTS, Shortcuts
+from t2v_core.prompts.editing import SecondPass
 from t2v_core.rendering.conditioning import Conditioning, conditioning_of, script_of
 from t2v_core.rendering.distilled import Distillation
 from t2v_core.rendering.finishing import finishing
@@ -101,16 +102,24 @@ class VideoModel(Protocol):
 
 @torch.no_grad()
 def tell(
-    request: GenerationRequest, model: VideoModel, run: Run, *, given: Given = NOTHING, folder: Path | None = None
+    request: GenerationRequest,
+    model: VideoModel,
+    run: Run,
+    *,
+    given: Given = NOTHING,
+    folder: Path | None = None,
+    second: SecondPass | None = None,
 ) -> Video:
     """Make the clip of a resolved request, from what is given; many frames lie in a nameless file in `folder`.
+
+    A `second` pass reads its prompts' edits as going on after the first one's steps.
 
     What isn't finite is done once more in a wider number format: text and sampling as a whole, so that the video's
     recipe is true of every step, and of the other parts only what failed.
     """
     known: Known | None = None
     while True:
-        text = encode(request, model, run)
+        text = encode(request, model, run, second=second)
         if known is None:
             known = known_of(given, request, model, run, device=str(text.device))
         try:
@@ -126,10 +135,12 @@ def tell(
     )
 
 
-def encode(request: GenerationRequest, model: VideoModel, run: Run) -> Conditioning:
+def encode(
+    request: GenerationRequest, model: VideoModel, run: Run, *, second: SecondPass | None = None
+) -> Conditioning:
     """What the request's prompts say, as features."""
     conditioning = conditioning_of(
-        script_of(request), blend=request.prompt_blend, encode=lambda texts: model.encode(texts, run)
+        script_of(request, second=second), blend=request.prompt_blend, encode=lambda texts: model.encode(texts, run)
     )
     run.raise_if_stopped()
     return conditioning

@@ -11,6 +11,7 @@ import torch
 
 from t2v_core.errors import Cancelled, NonFiniteError
 from t2v_core.models.modelscope.shortcuts import NO_SHORTCUTS
+from t2v_core.prompts.editing import SecondPass
 from t2v_core.rendering import devices, passes
 from t2v_core.rendering.interruptible import Stopped
 from t2v_core.rendering.story import tell
@@ -235,3 +236,17 @@ def test_a_device_that_computes_beside_us_is_asked_about_a_step_when_it_has_the_
     with pytest.raises(NonFiniteError):
         tell(REQUEST, model, Run())
     assert model.calls == 3
+
+
+def test_a_second_pass_goes_on_with_the_edits_of_the_first():
+    heard = []
+
+    class Listening(TinyModel):
+        def encode(self, prompts, run):
+            heard.append(prompts)
+            return super().encode(prompts, run)
+
+    request = dataclasses.replace(REQUEST, prompt="[cat:dog:0.5][:!:5]")
+    tell(request, Listening(), Run())
+    tell(request, Listening(), Run(), second=SecondPass(3))
+    assert heard == [("cat", "dog", ""), ("dog", "dog!", "")]
