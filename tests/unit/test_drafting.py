@@ -12,6 +12,7 @@ from t2v_core import service
 from t2v_core.drafting import make_drafts, picks
 from t2v_core.errors import RequestError
 from t2v_core.rendering.fake import FakeRenderer
+from t2v_core.rendering.local import LocalRenderer
 from t2v_core.request import GenerationRequest, ModelDefaults
 from t2v_core.run import ClipSaved, Progress, Run, Stage
 
@@ -54,8 +55,6 @@ def test_a_stop_keeps_the_drafts_that_are_there(host, renderer):
 
 
 def test_the_demo_models_draft_is_the_clip_in_fewer_steps_and_its_pick_the_plain_clip(host):
-    from t2v_core.rendering.local import LocalRenderer
-
     host.models_folders = ()
     renderer, events = LocalRenderer(host), []
     request = GenerationRequest(prompt="a red ball moving left on a black background", model="demo", steps=6, seed=4)
