@@ -58,6 +58,18 @@ def film(request: pytest.FixtureRequest) -> Writer:
     return request.param
 
 
+def thoroughly(few: list[Any], rest: list[Any]) -> list[Any]:
+    """Every case for mp4, which stands for all that ffmpeg writes, and a few for each other format."""
+    return [(WRITERS["mp4"], *each) for each in few + rest] + [
+        (writer, *each) for writer in WRITERS.values() if writer.name != "mp4" for each in few
+    ]
+
+
+def named(value: Any) -> str:
+    """A case's name among the tests."""
+    return value.name if isinstance(value, Writer) else ascii(value)
+
+
 def kept(writer: Writer, count: int) -> int:
     """How many of so many frames a format holds."""
     return 1 if writer.name == "png" else count
@@ -309,8 +321,14 @@ def test_frames_are_taken_as_they_come(film: Writer, tmp_path: Path, started: li
     assert names(tmp_path) == ["a"]
 
 
-@pytest.mark.parametrize("error", [RuntimeError("mine"), KeyboardInterrupt(), OSError("mine"), GeneratorExit()])
-@pytest.mark.parametrize("after", [0, 1, 40])
+@pytest.mark.parametrize(
+    ("writer", "error", "after"),
+    thoroughly(
+        [(OSError("mine"), 1), (KeyboardInterrupt(), 40)],
+        [(error, after) for error in (RuntimeError("mine"), OSError("mine"), GeneratorExit()) for after in (0, 1, 40)],
+    ),
+    ids=named,
+)
 def test_an_exception_between_frames_passes_through_and_leaves_nothing(
     writer: Writer, tmp_path: Path, started: list[subprocess.Popen[Any]], error: BaseException, after: int
 ):
@@ -360,15 +378,17 @@ def test_no_frames_are_no_video(writer: Writer, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "chunk",
-    [
-        np.zeros((1, 16, 40, 3), np.uint8),
-        np.zeros((1, 32, 16, 3), np.uint8),
-        np.zeros((16, 32, 3), np.uint8),
-        np.zeros((1, 16, 32, 4), np.uint8),
-        np.zeros((1, 16, 32, 3), np.float32),
-    ],
-    ids=lambda chunk: f"{chunk.shape} {chunk.dtype}",
+    ("writer", "chunk"),
+    thoroughly(
+        [(np.zeros((1, 16, 40, 3), np.uint8),)],
+        [
+            (np.zeros((1, 32, 16, 3), np.uint8),),
+            (np.zeros((16, 32, 3), np.uint8),),
+            (np.zeros((1, 16, 32, 4), np.uint8),),
+            (np.zeros((1, 16, 32, 3), np.float32),),
+        ],
+    ),
+    ids=lambda value: value.name if isinstance(value, Writer) else f"{value.shape} {value.dtype}",
 )
 def test_frames_of_another_shape_are_refused(writer: Writer, tmp_path: Path, chunk: Any):
     with pytest.raises(ValueError, match="frames are"):
@@ -387,21 +407,15 @@ def test_a_taken_name_is_never_overwritten(writer: Writer, tmp_path: Path):
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows refuses most of these names itself")
 @pytest.mark.parametrize(
-    "name",
-    [
-        "-i",
-        "-y -f null",
-        "concat:a|b",
-        "http:x",
-        "file:x",
-        "pipe:1",
-        "%03d",
-        "a b;c&d",
-        "$(x)",
-        "'q' \"q\"",
-        "猫 é",
-        "l\nm",
-    ],
+    ("writer", "name"),
+    thoroughly(
+        [("-i",), ("猫 é",)],
+        [
+            *(("-y -f null",), ("concat:a|b",), ("http:x",), ("file:x",), ("pipe:1",), ("%03d",)),
+            *(("a b;c&d",), ("$(x)",), ("'q' \"q\"",), ("l\nm",)),
+        ],
+    ),
+    ids=named,
 )
 def test_names_mean_nothing_to_the_encoder(writer: Writer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str):
     monkeypatch.chdir(tmp_path)
