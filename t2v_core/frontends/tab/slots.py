@@ -118,6 +118,13 @@ def sizes_of(files: Mapping[str, str], *, model: str, host: Host) -> dict[str, i
     return {name: value for name, value in found.items() if value is not None}
 
 
+def sizes_of_clip(files: Mapping[str, str], *, model: str, host: Host) -> dict[str, int | float]:
+    """The same where the source is a clip that was made here, which keeps its size as one that is carried on does."""
+    kept = sizes_of({"continue_from": files.get("source", "")}, model=model, host=host)
+    sides = {name: kept[name] for name in ("width", "height") if name in kept}
+    return {**sizes_of(files, model=model, host=host), **sides}
+
+
 def _shown(named: Named) -> tuple[str, str]:
     """A small picture of a file as a data URL, and a few words on it."""
     return poster_of(first_picture(named, longest_side=THUMBNAIL_SIDE)), in_words(facts_of(named))

@@ -65,8 +65,7 @@ def connect(surroundings: Surroundings, actions: ClipActions, *, fields: Mapping
     sized = [fields[name] for name in slots.SIZED]
 
     def sizes(model: str, *files: str) -> list[Any]:
-        found = slots.sizes_of(dict(zip(slots.INVITATIONS, files, strict=True)), model=model, host=host)
-        return [_sized(name, found) for name in slots.SIZED]
+        return _sized(slots.sizes_of(dict(zip(slots.INVITATIONS, files, strict=True)), model=model, host=host))
 
     for name, field in zip(slots.INVITATIONS, places, strict=True):
 
@@ -99,7 +98,7 @@ def connect(surroundings: Surroundings, actions: ClipActions, *, fields: Mapping
         show_progress=False,
         preprocess=False,
     )
-    _connect_taking(surroundings, actions, fields=fields, parts=parts, sizes=sizes)
+    _connect_taking(surroundings, actions, fields=fields, parts=parts)
 
 
 def _connect_taking(
@@ -108,7 +107,6 @@ def _connect_taking(
     *,
     fields: Mapping[str, Any],
     parts: Parts,
-    sizes: Callable[..., list[Any]],
 ) -> None:
     """Let places have what the player shows; "Use as source" is one way to say it."""
     takers = [fields[name] for name in TAKERS]
@@ -117,6 +115,10 @@ def _connect_taking(
         wanted = str(json.loads(chosen).get("slot"))
         path = str(actions.given(chosen, as_picture=wanted.endswith("_frame")))
         return [update(value=path) if name == wanted else unchanged() for name in TAKERS]
+
+    def sizes(model: str, *files: str) -> list[Any]:
+        given = dict(zip(slots.INVITATIONS, files, strict=True))
+        return _sized(slots.sizes_of_clip(given, model=model, host=surroundings.host))
 
     for button, code in ((parts["take"], "txt2video_take"), (parts["use_as_source"], "txt2video_take_as_source")):
         taken = button.click(
@@ -134,9 +136,12 @@ def _connect_taking(
         )
 
 
-def _sized(name: str, found: Mapping[str, int | float]) -> Any:
-    """A change of a slider, which must reach as far as what it shows."""
-    if name not in found:
-        return unchanged()
-    spec, value = FIELDS[name].spec, found[name]
-    return update(value=value, maximum=max(spec.usual or spec.maximum or value, value))
+def _sized(found: Mapping[str, int | float]) -> list[Any]:
+    """Changes of the sliders `SIZED`, which must reach as far as what they show."""
+    specs = {name: FIELDS[name].spec for name in slots.SIZED}
+    return [
+        update(value=found[name], maximum=max(spec.usual or spec.maximum or 0, found[name]))
+        if name in found
+        else unchanged()
+        for name, spec in specs.items()
+    ]
