@@ -15,6 +15,7 @@ from t2v_core import __version__
 from t2v_core.errors import Cancelled, FieldProblem, RequestError, Txt2VideoError
 from t2v_core.fields import Choices, names_in
 from t2v_core.finishing import finish
+from t2v_core.grid.labels import Words
 from t2v_core.host import Host
 from t2v_core.infotext import PROGRAM, format_infotext
 from t2v_core.media import PRESETS, WRITERS
@@ -37,7 +38,7 @@ from t2v_core.request import GenerationRequest, decided
 from t2v_core.run import ClipStarted, Notice, Run
 from t2v_core.sampling import SAMPLERS, SCHEDULES
 from t2v_core.saving import Saver, check_formats
-from t2v_core.sheets import SheetMaker
+from t2v_core.sheets import SheetMaker, layout_for
 from t2v_core.source_fields import FITS
 from t2v_core.speed import SPEEDS
 from t2v_core.video import Video
@@ -226,6 +227,9 @@ def _orders(requests: Sequence[GenerationRequest], renderer: Renderer, host: Hos
             problems |= {FieldProblem(problem.field, place + problem.message): None for problem in error.problems}
     if problems:
         raise RequestError(list(problems))
+    for order in orders:
+        if order.sheet is not None:
+            layout_for(order, words=Words())  # what has no room is refused now
     if missing:
         names = ", ".join(f"__{name}__" for name in missing)
         run.report(Notice(f"There is no wildcard file for {names}, which stays in the prompt as it is."))

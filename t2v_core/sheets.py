@@ -28,7 +28,7 @@ class SheetMaker:
         self._sheet, self._run = order.sheet, run
         self._words = Words()
         width, height = largest_size([clip.request for clip in order.clips])
-        self._layout = layout_of(self._sheet, width=width, height=height, words=self._words)
+        self._layout = layout_for(order, words=self._words)
         self._scale = min(self._layout.cell_width / width, self._layout.cell_height / height)
         self._store = StoredFrames(folder, height=self._layout.cell_height, width=self._layout.cell_width)
         self._shown: dict[tuple[int, int, int], Shown] = {}
@@ -106,6 +106,17 @@ class Part:
     def __getitem__(self, index: slice, /) -> Frames:
         start, stop, step = index.indices(self._count)
         return self._source[self._start + start : self._start + max(start, stop) : step]
+
+
+def layout_for(order: Order, *, words: Words) -> Layout:
+    """The layout of an order's sheet.
+
+    Raises:
+        OutputError: it has too many clips to be seen in one video.
+    """
+    assert order.sheet is not None
+    width, height = largest_size([clip.request for clip in order.clips])
+    return layout_of(order.sheet, width=width, height=height, words=words)
 
 
 def largest_size(clips: Sequence[GenerationRequest]) -> tuple[int, int]:

@@ -33,6 +33,7 @@ class Words:
 
     def __init__(self) -> None:
         self.missing: set[str] = set()
+        self._widths: dict[tuple[str, int], float] = {}
 
     def size_for(self, width: int, height: int) -> int:
         """The size of letters beside cells of this size."""
@@ -44,7 +45,9 @@ class Words:
 
     def width(self, text: str, size: int) -> float:
         """Pixels that a text takes in one line."""
-        return sum(_run_width(run, font, size) for run, font in self._runs(text, size))
+        if (text, size) not in self._widths:
+            self._widths[text, size] = sum(_run_width(run, font, size) for run, font in self._runs(text, size))
+        return self._widths[text, size]
 
     def lines(self, text: str, size: int, room: int, *, most: int) -> list[str]:
         """The text in lines of at most `room` pixels, broken between words, in longer ones anywhere; the last cut."""

@@ -73,7 +73,7 @@ def test_what_nobody_asks_for_changes_nothing():
 
 
 @pytest.mark.parametrize("wants", [*WANTING.values(), ALL], ids=[*WANTING, "all"])
-@pytest.mark.parametrize("count", [1, 2, 3, 7])
+@pytest.mark.parametrize("count", [1, 2, 5])
 def test_the_frames_are_frames_and_any_slice_is_the_same_in_any_order(wants, count):
     source = moving(count)
     before = source.copy()
@@ -101,17 +101,17 @@ def test_a_clip_lasts_as_long_as_its_frames_at_their_rate_say(wants):
 
 @pytest.mark.parametrize("wants", [*WANTING.values(), ALL], ids=[*WANTING, "all"])
 def test_reading_in_order_holds_few_frames_and_reads_none_often(wants):
-    source = Counting(moving(60))
+    source = Counting(moving(30))
     frames = run(source, GenerationRequest(**wants)).frames
     for index in range(len(frames)):
         frames[index : index + 1]
     assert source.most <= 4
-    assert source.read <= 60 * 2 * 2  # there and back, and a neighbour now and then
+    assert source.read <= 30 * 2 * 2  # there and back, and a neighbour now and then
 
 
 @pytest.mark.parametrize("wants", [*WANTING.values(), ALL], ids=[*WANTING, "all"])
 def test_threads_read_the_same(wants):
-    frames = run(moving(), GenerationRequest(**wants)).frames
+    frames = run(moving(4), GenerationRequest(**wants)).frames
     whole, wrong = frames[:], []
 
     def read(start):
@@ -119,7 +119,7 @@ def test_threads_read_the_same(wants):
             if not np.array_equal(frames[index : index + 1][0], whole[index]):
                 wrong.append(index)
 
-    threads = [threading.Thread(target=read, args=(3 * number % len(frames),)) for number in range(4)]
+    threads = [threading.Thread(target=read, args=(3 * number % len(frames),)) for number in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from t2v_core import service
-from t2v_core.errors import NonFiniteError, RequestError
+from t2v_core.errors import NonFiniteError, OutputError, RequestError
 from t2v_core.grid import Cell, Sheet
 from t2v_core.grid.axes import grid_of
 from t2v_core.grid.frames import SheetFrames, Shown, common_rate
@@ -146,6 +146,13 @@ def test_what_is_wrong_in_any_cell_is_said_before_the_first(host):
         make(host, GenerationRequest(seed=5, over="sampler=DDIM,Magic"), renderer=renderer)
     assert not renderer.rendered
     assert not host.output_folder.exists()
+
+
+def test_a_grid_without_room_is_refused_before_anything_is_made(host):
+    renderer = FakeRenderer(ModelDefaults(width=1024, height=576))
+    with pytest.raises(OutputError, match="no room"):
+        make(host, GenerationRequest(prompt="p"), GenerationRequest(over="seed=1-300"), renderer=renderer)
+    assert not renderer.rendered
 
 
 def test_drafts_are_one_sheet_in_few_steps_and_nothing_else(host):
