@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
-from chromium import Page
+from chromium import Page, until
 from servers import LORA, Server
 
+from t2v_core.infotext import format_infotext
 from t2v_core.media.reading import read_metadata
-from t2v_core.request import FIELDS
+from t2v_core.request import FIELDS, GenerationRequest
+from t2v_core.video import ModelIdentity
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
@@ -38,18 +41,59 @@ ASKED: dict[str, Any] = {
     "attention": "plain",
     "split_guidance": True,
 }
-"""A value for each field that a recipe holds, other than the one that the page opens with."""
+"""A value for each field that a recipe of one piece holds, other than the one that the page opens with."""
+
+WRITTEN: dict[str, Any] = {
+    "source": "/clips/a, b: c.mp4",
+    "source_start": 1.5,
+    "source_end": 9.2,
+    "strength": 0.3,
+    "fit": "pad",
+    "mask": 'C:\\masks\\my "best".png',
+    "mask_keeps": True,
+    "mask_grow": -3,
+    "mask_feather": 12,
+    "first_frame": "一.png",
+    "last_frame": "/tmp/last.jpg",
+    "anchors": "8: a.png @ 0.7; 75%: b.png",
+    "anchor_fade": 4,
+    "continue_from": "old.mp4",
+    "continue_frames": 6,
+    "join": True,
+    "match_colors": False,
+    "prompt_blend": "cut",
+    "window": 4,
+    "window_overlap": 2,
+    "loop": True,
+    "fill_in": 1,
+    "refine": 1.5,
+    "refine_strength": 0.25,
+    "refine_steps": 9,
+    "refine_model": "zeroscope, XL",
+    "tile": 64,
+    "upscale": 1.25,
+    "upscaler": "Another",
+    "ping_pong": True,
+    "output_fps": 20,
+    "interpolation": "blend",
+    "sound": "/clips/song.mp3",
+    "sound_fit": "loop",
+    "over": "steps=2,3; cfg_scale=4",
+    "drafts": 3,
+    "draft_steps": 2,
+}
+"""The same for the fields that ask for other files, or don't go together: their recipe is written, not made."""
 
 
 def test_every_field_of_the_table_is_tried():
     recorded = {name for name, field in FIELDS.items() if field.spec.infotext}
-    assert set(ASKED) == recorded | {"prompt", "negative_prompt"}
+    assert {*ASKED, *WRITTEN} == recorded | {"prompt", "negative_prompt"}
 
 
-def differing(page: Page) -> dict[str, tuple[Any, Any]]:
+def differing(page: Page, asked: dict[str, Any] = ASKED) -> dict[str, tuple[Any, Any]]:
     """The fields that show something else than was asked."""
-    shown = {name: page.read(name) for name in ASKED}
-    return {name: (shown[name], value) for name, value in ASKED.items() if shown[name] not in (value, str(value))}
+    shown = {name: page.read(name) for name in asked}
+    return {name: (shown[name], value) for name, value in asked.items() if shown[name] not in (value, str(value))}
 
 
 @pytest.fixture
@@ -78,6 +122,18 @@ def test_the_arrow_reads_a_recipe_from_the_prompt(page: Page, clip: Path):
     page.wait("!t.input('prompt').value.includes('Sampler:')")
     page.wait_until_filled()
     assert differing(page) == {}
+
+
+def test_a_recipe_with_all_other_fields_fills_them(page: Page, tmp_path: Path):
+    assert set(differing(page, WRITTEN)) == set(WRITTEN), "a value of the test is the default"
+    request = GenerationRequest(prompt="a cat", steps=5, seed=1, width=64, height=64, frames=8, fps=8.0)
+    written = tmp_path / "recipe.txt"
+    identity = ModelIdentity("demo", "")
+    written.write_text(format_infotext(dataclasses.replace(request, **WRITTEN), identity), encoding="utf-8")
+    page.drop_recipe(written)
+    until(lambda: page.read("draft_steps") == 2, what="the fields are filled")
+    assert differing(page, WRITTEN) == {}
+    page.wait("t.find('html_log').innerText.includes('last.jpg')")
 
 
 def test_png_info_reads_a_clip_and_sends_it(page: Page, clip: Path):

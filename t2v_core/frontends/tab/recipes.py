@@ -80,5 +80,7 @@ def _model_of(recipe: ParsedInfotext, models_folders: Sequence[Path]) -> str:
 
 
 def _shown(name: str, value: Any) -> Any:
-    """None is an empty dropdown, or an empty box of text."""
+    """None is an empty dropdown, or an empty box of text, which doesn't show 20 as 20.0."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     return "" if value is None and name not in CHOICES else value
