@@ -21,10 +21,10 @@ from t2v_core.models.modelscope.shortcuts import NO_SHORTCUTS, Shortcuts
 from t2v_core.prompts.editing import SecondPass
 from t2v_core.rendering.conditioning import Conditioning, conditioning_of, script_of
 from t2v_core.rendering.distilled import Distillation
-from t2v_core.rendering.finishing import finishing
 from t2v_core.rendering.given import NOTHING, Given
 from t2v_core.rendering.interruptible import Stopped
 from t2v_core.rendering.known_latents import known_of
+from t2v_core.rendering.masking import putting_back
 from t2v_core.rendering.passes import sample
 from t2v_core.request import GenerationRequest, decided
 from t2v_core.run import Run, Stage
@@ -157,7 +157,7 @@ def decode(
 ) -> StoredFrames:
     """Latents (1, c, f, h, w) to frames; a stop that comes now keeps the frames that are whole, at least one."""
     stops = run.stops
-    finish = finishing(given, request)
+    put_back = putting_back(given)
     stored = StoredFrames(folder, height=decided(request.height), width=decided(request.width))
 
     def stopped() -> bool:
@@ -168,7 +168,7 @@ def decode(
     chunks = [frames[:1], *(frames[1:].split(model.decode_chunk(request)) if len(frames) > 1 else ())]
     with model.decoder(run, stopped=stopped) as to_pictures, contextlib.suppress(Stopped):
         for chunk in run.track(chunks, stage=Stage.DECODING, total=len(frames), unit="frame", units=len):
-            stored.append(finish(to_bytes(to_pictures(chunk)), len(stored)))
+            stored.append(put_back(to_bytes(to_pictures(chunk)), len(stored)))
             if stopped():
                 break
     return stored

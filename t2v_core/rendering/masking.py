@@ -1,4 +1,4 @@
-"""What becomes of decoded frames before they are kept: what must not have changed is put back as it was."""
+"""Outside a mask the source comes back as it was, pixel for pixel, whatever the autoencoder made of it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from collections.abc import Callable
 import numpy as np
 
 from t2v_core.rendering.given import Given
-from t2v_core.request import GenerationRequest
 from t2v_core.video import Frames
 
-Finish = Callable[[Frames, int], Frames]
-"""Some decoded frames (n, H, W, 3) uint8 and the number of the first to the frames that are kept."""
+PutBack = Callable[[Frames, int], Frames]
+"""Some decoded frames (n, H, W, 3) uint8 and the number of the first to the same with what must not have changed."""
 
 
-def finishing(given: Given, request: GenerationRequest) -> Finish:
-    """What is to be done to the frames of a request's clip."""
+def putting_back(given: Given) -> PutBack:
+    """What is to be done to the frames of a clip that is made from this."""
     if given.clip is None or given.mask is None:
         return lambda frames, start: frames
     clip, mask = given.clip, given.mask
