@@ -76,7 +76,7 @@ class Refusing(TorchDispatchMode):
 
 def video(host, request=REQUEST):
     renderer = LocalRenderer(host)
-    return renderer.render(renderer.resolve(request), Run()).frames
+    return renderer.render(renderer.resolve(request), Run()).frames[:]
 
 
 LACKS = {

@@ -175,7 +175,7 @@ def _fits(function: ast.FunctionDef, call: tuple[int, frozenset[str]], *, bound:
 
 def calls_in_script(code: str) -> dict[str, int]:
     """The functions that a script calls but neither defines nor finds in every browser, and with how many arguments."""
-    code = re.sub(r"//[^\n]*|/\*.*?\*/", "", code, flags=re.DOTALL)
+    code = NO_CODE.sub(lambda found: '""' if found[0][0] in "\"'" else "", code)
     ours = set(re.findall(r"(?:function|const|let|var)\s+([\w$]+)", code))
     calls: dict[str, int] = {}
     for match in re.finditer(r"(?<![\w$.])([A-Za-z_$][\w$]*)\(", code):
@@ -184,6 +184,9 @@ def calls_in_script(code: str) -> dict[str, int]:
             calls[name] = max(calls.get(name, 0), _arguments(code, match.end()))
     return calls
 
+
+NO_CODE = re.compile(r""""(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|//[^\n]*|/\*.*?\*/""", re.DOTALL)
+"""Texts and comments: a text may hold what begins a comment, as "image/*" does."""
 
 BROWSER = {
     *("if", "for", "while", "switch", "catch", "return", "typeof", "function", "await", "async", "of"),
