@@ -45,8 +45,15 @@ def component_of(
 
 
 def shown(name: str, value: Any) -> Any:
-    """A field's value as its component takes it: the names of a field that has several are a list."""
-    return list(names_in(value)) if FIELDS[name].spec.several and isinstance(value, str) else value
+    """A field's value as its component takes it: the names of a field that has several are a list.
+
+    None is an empty dropdown, or an empty box of text, which doesn't show 20 as 20.0.
+    """
+    if FIELDS[name].spec.several and isinstance(value, str):
+        return list(names_in(value))
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return "" if value is None and name not in CHOICES else value
 
 
 def request_of(values: Mapping[str, Any]) -> GenerationRequest:

@@ -11,6 +11,7 @@ import gradio as gr
 
 from t2v_core.errors import OutputError, UnreadableFileError
 from t2v_core.fields import problems_in
+from t2v_core.frontends.tab.about import OF_THE_MODEL
 from t2v_core.frontends.tab.components import request_of, shown
 from t2v_core.frontends.tab.gradio_versions import keep_out_of_ui_config, script, unchanged, update
 from t2v_core.frontends.tab.guarding import guarded
@@ -53,6 +54,8 @@ def save(folder: Path, name: str, values: Mapping[str, Any]) -> str:
 def load(folder: Path, name: str) -> dict[str, Any]:
     """A preset's values by field; what this version doesn't know, or what can't be a value any more, is left out.
 
+    A field that can be left open on the page, and that it says nothing of, was.
+
     Raises:
         UnreadableFileError: there is no such preset, or its file is none.
     """
@@ -68,7 +71,8 @@ def load(folder: Path, name: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UnreadableFileError(f"{path} is no preset.")
     wrong = {problem.field for problem in problems_in(values, FIELDS, CHOICES)}
-    return {field: value for field, value in values.items() if field not in wrong}
+    left_open = {name: None for name, field in FIELDS.items() if field.optional and name not in OF_THE_MODEL}
+    return {field: value for field, value in {**left_open, **values}.items() if field not in wrong}
 
 
 def delete(folder: Path, name: str) -> None:

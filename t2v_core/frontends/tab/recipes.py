@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from t2v_core.errors import ModelNotFoundError, UnreadableFileError
+from t2v_core.frontends.tab.components import shown
 from t2v_core.frontends.tab.gradio_versions import unchanged, update
 from t2v_core.host import Host
 from t2v_core.infotext import ParsedInfotext, parse_infotext
@@ -27,7 +28,7 @@ def updates(infotext: str, models_folders: Sequence[Path]) -> dict[str, Any]:
     A text without a recipe changes the prompts alone.
     """
     values = values_of(infotext, models_folders)
-    return {name: update(value=_shown(name, values[name])) if name in values else unchanged() for name in FIELDS}
+    return {name: update(value=shown(name, values[name])) if name in values else unchanged() for name in FIELDS}
 
 
 def values_of(infotext: str, models_folders: Sequence[Path]) -> dict[str, Any]:
@@ -77,10 +78,3 @@ def _model_of(recipe: ParsedInfotext, models_folders: Sequence[Path]) -> str:
         return find_model(recipe.model.name, models_folders, paths=False).name
     except ModelNotFoundError:
         return ""
-
-
-def _shown(name: str, value: Any) -> Any:
-    """None is an empty dropdown, or an empty box of text, which doesn't show 20 as 20.0."""
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return "" if value is None and name not in CHOICES else value

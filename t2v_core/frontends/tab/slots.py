@@ -32,18 +32,19 @@ SIZED = ("width", "height", "frames", "fps")
 THUMBNAIL_SIDE = 128
 
 
-def slot(name: str, text: str, host: Host, *, trouble: str = "") -> str:
-    """The place of a field as HTML, with the file that `text` names; `trouble` is what became of another one."""
-    picture, facts = "", ""
-    if text.strip() and not trouble:
+def slot(name: str, text: str, host: Host) -> str:
+    """The place of a field as HTML, with the file that `text` names, or why it can't be had."""
+    picture, facts, trouble = "", "", ""
+    if text.strip():
         try:
             named = allowed(name, text, host)
             picture, facts = _shown(named)
         except RequestError as error:
             trouble = error.problems[0].message
         except Txt2VideoError as error:
-            trouble = str(error).removeprefix(f"{FIELDS[name].spec.label}: ")
+            trouble = str(error)
     path = path_of(text)
+    trouble = trouble.removeprefix(f"{FIELDS[name].spec.label}: ")
     trouble = trouble.replace(str(path), path.name)  # of an upload the folder says nothing
     said = " · ".join(filter(None, (path.name, facts))) if text.strip() else INVITATIONS[name]
     kind = "filled" if text.strip() else "empty"
