@@ -14,6 +14,7 @@ from typing import Any
 
 import chromium
 import pytest
+from selenium.webdriver.common.action_chains import ActionChains
 
 from t2v_core.media.reading import read_frames
 
@@ -21,6 +22,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 ROOT = Path(__file__).parents[2]
 VIDEO = "document.querySelector('#txt2video_gallery video')"
 BAR = "(document.querySelector('.txt2video-bar span')?.innerText || '')"
+SOURCE = "document.querySelector('.txt2video-slot[data-slot=source]')"
 NAVIGATED = ("AbortError", "Connection errored out")
 """What gradio itself says when a page is left while it waits for an answer."""
 
@@ -158,6 +160,29 @@ def test_what_is_wrong_is_marked_and_a_recipe_fills_the_fields(page):
     assert page.value("document.querySelector('#txt2video_sampler input').value") == "DDIM"
     assert page.value("document.querySelector('#txt2video_prompt textarea').value") == "a red ball"
     assert page.value("document.querySelector('#txt2video_dice').title"), "a symbol says what it does"
+
+
+def test_a_visitors_own_clip_is_drawn_on_and_continued(page):
+    page.press("view")
+    page.wait("document.querySelector('#txt2video_sampler').offsetParent")
+    page.set("steps input[type=number]", 2)
+    page.set("prompt textarea", "a green box moving up on a white background")
+    time.sleep(0.5)
+    page.press("generate")
+    first = page.wait(f"{VIDEO} && {VIDEO}.readyState > 2 && {VIDEO}.src")
+    page.press("use_as_source")
+    page.wait(f"{SOURCE} && {SOURCE}.dataset.state === 'filled' && {SOURCE}.offsetParent")
+    page.value("document.querySelector('[data-slot=mask] [data-do=draw]').click()")
+    page.wait("document.querySelector('.txt2video-sketch[open]')")
+    canvas = page.chrome.find_element("css selector", ".txt2video-sketch canvas")
+    ActionChains(page.chrome, duration=20).move_to_element(canvas).click().perform()
+    page.value("document.querySelector('.txt2video-sketch [data-do=use]').click()")
+    page.wait("document.querySelector('[data-slot=mask]').dataset.state === 'filled'")
+    page.set("source :is(input, textarea)", "/etc/hostname")
+    page.wait(f"{SOURCE}.dataset.state === 'wrong' && {SOURCE}.innerText.includes('outside')")
+    page.press("continue")
+    page.wait(f"{VIDEO} && {VIDEO}.readyState > 2 && {VIDEO}.src !== '{first}'")
+    page.wait("document.querySelector('.txt2video-frame').textContent.endsWith('/ 12')")
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
