@@ -32,7 +32,6 @@ class LengthFields:
         usual=64,
         step=1,
         group=LENGTH,
-        off=0,
         otherwise="all at once up to twice the model's own frames, then the model's own frames",
     )
     window_overlap: int | None = spec(
@@ -122,21 +121,20 @@ class RefineFields:
         step=8,
         multiple=8,
         group=REFINE,
-        off=0,
         otherwise="none in the first pass, 512 in the second",
     )
 
 
 def window_fills(window: int | None, overlap: int | None, *, frames: int, own: int) -> dict[str, Any]:
-    """How a clip is cut where that's left open, for a model that knows clips of `own` frames.
+    """How a clip is cut where that's left open, for a model that knows clips of `own` frames; short ones stay whole.
 
     Raises:
         RequestError: the windows don't reach each other.
     """
-    if window is None:
-        window = 0 if frames <= 2 * own else own
+    if window is None and frames > 2 * own:
+        window = own
     if not window:
-        return {"window": 0}
+        return {}
     if overlap is None:
         overlap = min(max(window // 4, _FEWEST_IN_COMMON), window - 1)
     if overlap >= window:

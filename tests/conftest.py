@@ -42,6 +42,12 @@ class HostStub:
         return contextlib.nullcontext()
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """A process for each processor, but one where each test wants the machine to itself."""
+    return 1 if config.getoption("markexpr") in ("full_size", "demo_accuracy", "browser") else os.cpu_count() or 1
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Small networks are quicker in one thread, many times so on a busy machine, where threads wait for each other."""
     torch.set_num_threads(os.cpu_count() or 1 if item.get_closest_marker("full_size") else 1)

@@ -122,7 +122,7 @@ def levels_of(
 def cut_of(request: GenerationRequest, shape: tuple[int, int, int, int], *, cell: int) -> Cut:
     """How latents (c, f, h, w) of a resolved request are cut, each cell of them being so many pixels wide."""
     _, frames, height, width = shape
-    window, tile = decided(request.window), (request.tile or 0) // cell
+    window, tile = request.window or 0, (request.tile or 0) // cell
     axis = Axis(window, decided(request.window_overlap)) if 0 < window < frames else Axis()
     rows, columns = (Axis(tile, tile // 4) if 0 < tile < length else Axis() for length in (height, width))
     return Cut(dataclasses.replace(axis, closed=request.loop), rows, columns)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import fnmatch
-import importlib.util
 import json
 import re
 import shlex
+import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -102,20 +103,27 @@ def test_the_extra_that_is_installed_is_declared():
     assert extras <= PROJECT["optional-dependencies"].keys()
 
 
-def test_the_installed_package_holds_what_lies_elsewhere_in_a_checkout(tmp_path, monkeypatch):
-    pytest.importorskip("setuptools")
-    monkeypatch.setattr("setuptools.setup", lambda **options: None)
-    spec = importlib.util.spec_from_file_location("setup_py", ROOT / "setup.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    from setuptools import Distribution
+@pytest.mark.skipif(find_spec("setuptools") is None, reason="setuptools isn't here")
+def test_the_installed_package_holds_what_lies_elsewhere_in_a_checkout(tmp_path):
+    # In a process of its own: setuptools must come before whatever else imports distutils.
+    script = """
+import importlib.util, json, sys
+import setuptools
 
-    command = module.BuildWithSharedFiles(Distribution({"packages": []}))
-    command.ensure_finalized()
-    command.build_lib = str(tmp_path)
-    command.run()
+setuptools.setup = lambda **options: None
+spec = importlib.util.spec_from_file_location("setup_py", sys.argv[1])
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+command = module.BuildWithSharedFiles(setuptools.Distribution({"packages": []}))
+command.ensure_finalized()
+command.build_lib = sys.argv[2]
+command.run()
+print(json.dumps([str(name) for name in module.SHARED]))
+"""
+    command = [sys.executable, "-c", script, str(ROOT / "setup.py"), str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+    names = json.loads(done.stdout.splitlines()[-1])
+    assert names
     shared = tmp_path / "t2v_core" / "frontends" / "page" / "shared"
-    for name in module.SHARED:
+    for name in names:
         assert (shared / Path(name).name).read_bytes() == (ROOT / name).read_bytes()

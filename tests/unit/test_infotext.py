@@ -282,3 +282,16 @@ def test_numbers_are_written_shortest_and_read_back_equal():
     for value in (7.0, 7.5, 1.1 + 2.2, math.nextafter(1, 2), 29.97, 23.976):
         assert round_trip(GenerationRequest(cfg_scale=value)).cfg_scale == value
     assert "CFG scale: 7," in format_infotext(GenerationRequest(cfg_scale=7.0), MODEL)
+
+
+@pytest.mark.parametrize("window", [None, 0, 8, 48])
+@pytest.mark.parametrize("frames", [16, 32, 33, 100])
+def test_a_clips_windows_come_back_as_they_were(frames, window):
+    request = GenerationRequest(prompt="a", frames=frames, window=window).resolve(ModelDefaults())
+    again = round_trip(request).resolve(ModelDefaults())
+    assert (again.window, again.window_overlap) == (request.window, request.window_overlap)
+
+
+@pytest.mark.parametrize("tile", [None, 0, 64])
+def test_a_second_pass_tiles_come_back_as_they_were(tile):
+    assert round_trip(GenerationRequest(prompt="a", refine=2.0, tile=tile, steps=3, seed=1)).tile == tile

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import subprocess
 from fractions import Fraction
@@ -119,7 +120,7 @@ def test_frames_come_one_by_one_and_the_decoder_ends_with_the_reader(clip: Path,
         b"\x89PNG\r\n\x1a\n" + bytes(100),
         b"PK\x03\x04" + bytes(100),
         b"\0\0\0\x18ftypmp42" + bytes(12),
-        os.urandom(5000),
+        random.Random(0).randbytes(5000),
         b";FFMETADATA1\ncomment=x\n",
         b"ffconcat version 1.0\nfile clip.mp4\n",
         b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1\nclip.mp4\n#EXT-X-ENDLIST\n",

@@ -86,6 +86,7 @@ def limited(renderer, limit, stage):
     return video, notices, allocator
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", [Stage.SAMPLING, Stage.DECODING])
 def test_a_run_that_is_short_of_memory_ends_with_the_same_frames_on_a_lower_rung(renderer, expected, stage):
     _, _, free = limited(renderer, 2**40, stage)
@@ -99,7 +100,7 @@ def test_a_run_that_is_short_of_memory_ends_with_the_same_frames_on_a_lower_rung
     assert measures.words(measures.find_rung("parts", device="cpu"))[0] in service.infotext_of(video)
 
 
-@pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize("times", [1, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("where", ["loading", "text", "sampling", "decoding"])
 def test_memory_that_runs_out_so_often_anywhere_costs_so_many_rungs_and_nothing_else(
     renderer, expected, monkeypatch, where, times

@@ -72,7 +72,7 @@ def test_open_fields_take_the_models_own_values_and_given_ones_stay():
     resolved = GenerationRequest(prompt="x", height=128).resolve(defaults)
     assert (resolved.steps, resolved.width, resolved.height) == (7, 64, 128)
     still_open = {name for name in FIELDS if getattr(resolved, name) is None}
-    assert still_open == {"eta", "output_fps", "window_overlap", "refine_steps", "tile"}, (
+    assert still_open == {"eta", "output_fps", "window", "window_overlap", "refine_steps", "tile"}, (
         "who uses these knows what None means"
     )
 

@@ -290,7 +290,9 @@ def test_formats_that_fit_stay_whole_beside_one_that_does_not(tmp_path: Path, mo
 
 
 @pytest.mark.skipif(not ROOT or sys.platform != "linux", reason="mounting a small disk needs root")
-@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "gif" else name for name in WRITERS]
+)
 def test_a_disk_that_fills_up_keeps_a_playable_part(tmp_path: Path, name: str):
     size = {"mov": 256, "png": 8}.get(name, 128)
     mounted = subprocess.run(
