@@ -50,7 +50,7 @@ def on_demo(count: int, variants: Mapping[str, Changes], **settings: int) -> dic
             asked = GenerationRequest(prompt=caption, model=DEMO, seed=1000 * SEED + index, **settings)  # type: ignore[arg-type]
             request = renderer.resolve(GenerationRequest(**{**asdict(asked), **variants[name]}))
             started = time.process_time()
-            clips[name] = renderer.render(request, Run()).frames
+            clips[name] = renderer.render(request, Run()).frames[:]
             seconds[name].append(time.process_time() - started)
         for name, frames in clips.items():
             likeness[name].append(psnr(frames, clips[EXACT]))
