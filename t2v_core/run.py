@@ -96,21 +96,7 @@ class ClipSaved:
         return (self.path, *self.also)
 
 
-@dataclass(frozen=True, slots=True)
-class DraftMade:
-    """Draft `number` (from 1) of `count`, which begins with the noise of `seed`, as the sheet will show it.
-
-    `frames` are (f, h, w, 3) uint8 RGB, `fps` of them a second.
-    """
-
-    number: int
-    count: int
-    seed: int
-    frames: Frames = dataclasses.field(repr=False, compare=False)
-    fps: float
-
-
-Event = Progress | Notice | Preview | ClipStarted | PassStarted | ClipSaved | DraftMade
+Event = Progress | Notice | Preview | ClipStarted | PassStarted | ClipSaved
 Listener = Callable[[Event], None]
 
 

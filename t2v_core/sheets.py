@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from t2v_core.grid import Cell
 from t2v_core.grid.frames import EMPTY, SheetFrames, Shown, fitted
 from t2v_core.grid.labels import Words
 from t2v_core.grid.layout import Layout, layout_of
@@ -16,7 +15,7 @@ from t2v_core.orders import Order
 from t2v_core.postprocess import Footage
 from t2v_core.postprocess.upscale import upscaled_size
 from t2v_core.request import GenerationRequest, decided
-from t2v_core.run import DraftMade, Notice, Run
+from t2v_core.run import Notice, Run
 from t2v_core.video import Frames, Video
 
 
@@ -49,8 +48,6 @@ class SheetMaker:
         self._shown[cell.place] = Shown(part, footage.fps)
         self._last = video
         self.has_partial = self.has_partial or video.partial
-        if not self._sheet.keeps_singles:
-            self._run.report(self._draft(index, cell, part, footage))
 
     def whole(self) -> tuple[Video, Footage]:
         """The sheet as a video whose request makes it again, and its frames; `made` must not be 0."""
@@ -83,10 +80,6 @@ class SheetMaker:
     def close(self) -> None:
         """Give the frames back."""
         self._store.close()
-
-    def _draft(self, index: int, cell: Cell, part: Part, footage: Footage) -> DraftMade:
-        request = self._sheet.request
-        return DraftMade(index + 1, request.drafts, cell.request.seed, part[:], float(footage.fps))
 
 
 class Part:

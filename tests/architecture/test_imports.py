@@ -37,7 +37,6 @@ MAY_IMPORT = {
     "sheets": VOCABULARY | CRAFT | {"orders"},
     "saving": VOCABULARY | CRAFT | {"rendering"},
     "service": VOCABULARY | CRAFT | {"rendering", "finishing", "orders", "sheets", "saving"},
-    "drafting": VOCABULARY | CRAFT | {"rendering", "orders", "service"},
     "jobs": VOCABULARY | CRAFT | {"rendering", "service"},
 }
 TOP = {"frontends", "hosts", "__main__", "__init__"}
