@@ -90,7 +90,7 @@ def render(renderer, **changes):
     handle = torch.nn.modules.module.register_module_forward_pre_hook(look)
     try:
         request = renderer.resolve(dataclasses.replace(ASKED, **changes))
-        return renderer.render(request, Run()).frames, batches, deep
+        return renderer.render(request, Run()).frames[:], batches, deep
     finally:
         handle.remove()
 
