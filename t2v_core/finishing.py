@@ -10,7 +10,6 @@ from t2v_core.host import Upscaler
 from t2v_core.media.stored_frames import StoredFrames, in_chunks
 from t2v_core.postprocess import Footage, Means, process, rate
 from t2v_core.postprocess.upscale import lanczos
-from t2v_core.request import GenerationRequest
 from t2v_core.run import Notice, Run, Stage
 from t2v_core.video import Frames, FrameSource, Video
 
@@ -38,13 +37,8 @@ def finish(video: Video, *, upscalers: Mapping[str, Upscaler], run: Run, folder:
         return kept
 
     careful = {name: _Careful(name, upscaler, run) for name, upscaler in upscalers.items()}
-    footage = Footage(video.frames, rate(request.fps or 1), is_loop=is_loop(request))
+    footage = Footage(video.frames, rate(request.fps or 1), is_loop=request.loop)
     return process(footage, request, Means(careful, keep))
-
-
-def is_loop(request: GenerationRequest) -> bool:
-    """Whether the clip's first frame follows its last one."""
-    return bool(getattr(request, "loop", False))
 
 
 class _Careful:

@@ -10,6 +10,9 @@ GROUP = "Output"
 SOUND_FITS = ("cut", "loop")
 """How a sound that is shorter than the clip goes on: with silence, or from its beginning."""
 
+SOURCES_SOUND = "source"
+"""What stands in the field `sound` for the sound of the video that a clip starts from."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class OutputFields:
@@ -65,8 +68,8 @@ class OutputFields:
     sound: str = spec(
         "",
         "Sound",
-        'The sound of the clip: "source" is that of the video it starts from, or the path of a video or sound file. '
-        "mp4, webm, avi and mov hold one.",
+        f'The sound of the clip: "{SOURCES_SOUND}" is that of the video it starts from, or the path of a video or '
+        "sound file. mp4, webm, avi and mov hold one.",
         infotext="Sound",
         group=GROUP,
     )

@@ -26,6 +26,7 @@ from t2v_core.media.output import (
 )
 from t2v_core.media.several import Attempt, write_all
 from t2v_core.media.sound_track import sound_track
+from t2v_core.output_fields import SOURCES_SOUND
 from t2v_core.postprocess import Footage
 from t2v_core.rendering.inputs import path_of
 from t2v_core.request import GenerationRequest
@@ -34,9 +35,6 @@ from t2v_core.video import Frames, Video
 
 STOP_WITHIN = 1.0
 """Seconds that writing a clip may go on after a stop, so that its last frames aren't lost for a moment's wait."""
-
-SOURCE = "source"
-"""What stands in the field `sound` for the sound of the video that a clip starts from."""
 
 _SHARES = (0.9, 0.75, 0.6, 0.45, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01, 0.0)
 """How many of the frames that an encoder took before the disk was full are tried to be kept, one after the other."""
@@ -203,7 +201,7 @@ class Saver:
 def sound_source(request: GenerationRequest) -> tuple[Path | None, float, float]:
     """The file whose sound a request wants, and where in it to begin and to end, in seconds; no file for none."""
     sound = request.sound.strip()
-    if sound != SOURCE:
+    if sound != SOURCES_SOUND:
         return (path_of(sound) if sound else None), 0.0, 0.0
     if request.source.strip():
         return path_of(request.source), request.source_start, request.source_end

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -29,6 +30,32 @@ class FrameSource(Protocol):
     def __getitem__(self, index: slice, /) -> Frames:
         """Some of them, (n, h, w, 3), in memory."""
         ...
+
+
+class MadeFrames(abc.ABC):
+    """A `FrameSource` of so many frames of a size, each of them made when it's read."""
+
+    def __init__(self, count: int, *, height: int, width: int) -> None:
+        self._shape = (count, height, width, 3)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(f, h, w, 3)."""
+        return self._shape
+
+    def __len__(self) -> int:
+        return self._shape[0]
+
+    def __getitem__(self, index: slice, /) -> Frames:
+        wanted = range(*index.indices(len(self)))
+        made = np.empty((len(wanted), *self._shape[1:]), np.uint8)
+        for place, number in enumerate(wanted):
+            made[place] = self.made(number)
+        return made
+
+    @abc.abstractmethod
+    def made(self, number: int) -> Frames:
+        """Frame `number`, (h, w, 3)."""
 
 
 @dataclass(frozen=True, slots=True)

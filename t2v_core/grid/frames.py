@@ -12,7 +12,7 @@ from PIL import Image
 
 from t2v_core.grid.labels import Words
 from t2v_core.grid.layout import Layout
-from t2v_core.video import Frames, FrameSource
+from t2v_core.video import Frames, FrameSource, MadeFrames
 
 GROUND, EMPTY = (24, 24, 24), (44, 44, 44)
 FASTEST = 60
@@ -27,7 +27,7 @@ class Shown:
     fps: Fraction
 
 
-class SheetFrames:
+class SheetFrames(MadeFrames):
     """Frames (f, h, w, 3) of a sheet: each clip at the picture that it shows at that time, the last one to the end.
 
     Places without a clip stay empty. Nothing is held but the ground.
@@ -37,25 +37,15 @@ class SheetFrames:
         self._layout, self._clips = layout, dict(clips)
         self.fps = common_rate([clip.fps for clip in clips.values()])
         seconds = max((len(clip.frames) / clip.fps for clip in clips.values()), default=Fraction(1))
-        self._count = max(1, math.ceil(seconds * self.fps))
+        super().__init__(max(1, math.ceil(seconds * self.fps)), height=layout.height, width=layout.width)
         self._ground = _ground(layout, words)
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(f, h, w, 3)."""
-        return (self._count, *self._ground.shape)
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __getitem__(self, index: slice, /) -> Frames:
-        wanted = range(*index.indices(self._count))
-        made = np.empty((len(wanted), *self._ground.shape), np.uint8)
-        for place, number in enumerate(wanted):
-            made[place] = self._ground
-            for corner, clip in self._clips.items():
-                self._paste(made[place], corner, clip, number / self.fps)
-        return made
+    def made(self, number: int) -> Frames:
+        """Frame `number`, (h, w, 3)."""
+        picture = self._ground.copy()
+        for corner, clip in self._clips.items():
+            self._paste(picture, corner, clip, number / self.fps)
+        return picture
 
     def _paste(self, picture: Frames, place: tuple[int, int, int], clip: Shown, time: Fraction) -> None:
         number = min(int(time * clip.fps), len(clip.frames) - 1)

@@ -12,6 +12,7 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image
 
+from t2v_core.media.png_file import SIGNATURE, chunk
 from t2v_core.video import Frames
 
 FORMATS = ("png", "webp")
@@ -101,21 +102,21 @@ def _apng(pictures: list[Image.Image], durations: list[int]) -> bytes:
     """As the PNG specification's third edition says. Pillow would take ten times as long: it lets nobody choose how."""
     width, height = pictures[0].size
     parts = [
-        b"\x89PNG\r\n\x1a\n",
-        _chunk(b"IHDR", struct.pack(">2I5B", width, height, 8, 2, 0, 0, 0)),  # 8 bits of each colour
-        _chunk(b"acTL", struct.pack(">2I", len(pictures), 0)),  # endless
+        SIGNATURE,
+        chunk(b"IHDR", struct.pack(">2I5B", width, height, 8, 2, 0, 0, 0)),  # 8 bits of each colour
+        chunk(b"acTL", struct.pack(">2I", len(pictures), 0)),  # endless
     ]
     number = 0
     for index, (picture, duration) in enumerate(zip(pictures, durations, strict=True)):
         control = struct.pack(">5I2H2B", number, width, height, 0, 0, duration, 1000, 0, 0)
         pixels = zlib.compress(_filtered(picture), 1)
         if index == 0:  # this one is also what a program shows that knows still pictures alone
-            parts += [_chunk(b"fcTL", control), _chunk(b"IDAT", pixels)]
+            parts += [chunk(b"fcTL", control), chunk(b"IDAT", pixels)]
             number += 1
         else:
-            parts += [_chunk(b"fcTL", control), _chunk(b"fdAT", struct.pack(">I", number + 1) + pixels)]
+            parts += [chunk(b"fcTL", control), chunk(b"fdAT", struct.pack(">I", number + 1) + pixels)]
             number += 2
-    return b"".join([*parts, _chunk(b"IEND", b"")])
+    return b"".join([*parts, chunk(b"IEND", b"")])
 
 
 def _filtered(picture: Image.Image) -> bytes:
@@ -126,7 +127,3 @@ def _filtered(picture: Image.Image) -> bytes:
     lines[0, 1:] = rows[0]
     np.subtract(rows[1:], rows[:-1], out=lines[1:, 1:])
     return lines.tobytes()
-
-
-def _chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))

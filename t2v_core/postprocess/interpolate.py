@@ -13,7 +13,7 @@ import numpy as np
 from t2v_core.errors import Txt2VideoError
 from t2v_core.postprocess import Footage, Means, rate, scene_cuts
 from t2v_core.request import GenerationRequest
-from t2v_core.video import Frames, FrameSource
+from t2v_core.video import Frames, FrameSource, MadeFrames
 
 MOTION, BLEND, REPEAT = "motion", "blend", "repeat"
 _KEPT_FRAMES = 6
@@ -49,38 +49,28 @@ def process(footage: Footage, request: GenerationRequest, means: Means) -> Foota
     return Footage(frames, wanted, footage.is_loop)
 
 
-class Interpolated:
+class Interpolated(MadeFrames):
     """Frames at every `step` of a source, counted in the source's frames; made when they are read, from four of them.
 
     Reading in order is quick; any other order and several threads are right, and slower.
     """
 
     def __init__(self, source: FrameSource, step: Fraction, *, method: str, is_loop: bool = False) -> None:
+        _, height, width, _ = source.shape
+        super().__init__(max(1, round(len(source) / step)), height=height, width=width)
         self._source, self._step = source, step
         self._method, self._is_loop = method, is_loop
         if method != REPEAT:
             load_motion(method)  # what is missing is said now
-        self._count = max(1, round(len(source) / step))
         self._frames: OrderedDict[int, Frames] = OrderedDict()
         self._pairs: OrderedDict[int, Motion | None] = OrderedDict()
         self._changes: OrderedDict[int, float] = OrderedDict()
         self._lock = threading.Lock()
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(f, h, w, 3), f as many as the same time takes."""
-        return (self._count, *self._source.shape[1:])
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __getitem__(self, index: slice, /) -> Frames:
-        wanted = range(*index.indices(self._count))
-        made = np.empty((len(wanted), *self._source.shape[1:]), np.uint8)
+    def made(self, number: int) -> Frames:
+        """Frame `number`, (h, w, 3)."""
         with self._lock:
-            for place, number in enumerate(wanted):
-                made[place] = self._at(number * self._step)
-        return made
+            return self._at(number * self._step)
 
     def _at(self, position: Fraction) -> Frames:
         last = len(self._source) - 1

@@ -11,7 +11,7 @@ from t2v_core.fields import closest
 from t2v_core.host import Upscaler
 from t2v_core.postprocess import MOST_BYTES, Footage, Means
 from t2v_core.request import GenerationRequest, problem
-from t2v_core.video import Frames, FrameSource
+from t2v_core.video import Frames, FrameSource, MadeFrames
 
 LANCZOS = "lanczos"
 """The upscaler that is always there."""
@@ -82,33 +82,18 @@ def lanczos(frame: Frames, width: int, height: int) -> Frames:
     return np.asarray(picture.resize((width, height), Image.Resampling.LANCZOS))
 
 
-class Upscaled:
+class Upscaled(MadeFrames):
     """Frames of a source at another size; each is made when it's read."""
 
     def __init__(self, source: FrameSource, *, width: int, height: int, upscaler: Upscaler) -> None:
-        self._source = source
-        self._width, self._height = width, height
-        self._upscaler = upscaler
+        super().__init__(len(source), height=height, width=width)
+        self._source, self._upscaler = source, upscaler
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(f, height, width, 3)."""
-        return (len(self._source), self._height, self._width, 3)
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def __getitem__(self, index: slice, /) -> Frames:
-        wanted = range(*index.indices(len(self._source)))
-        larger = np.empty((len(wanted), self._height, self._width, 3), np.uint8)
-        for place, number in enumerate(wanted):
-            larger[place] = self._one(self._source[number : number + 1][0])
-        return larger
-
-    def _one(self, frame: Frames) -> Frames:
-        if frame.shape[:2] == (self._height, self._width):
+    def made(self, number: int) -> Frames:
+        """Frame `number`, (h, w, 3)."""
+        frame, (_, height, width, _) = self._source[number : number + 1][0], self.shape
+        if frame.shape[:2] == (height, width):
             return frame
-        larger = np.asarray(self._upscaler(frame, self._width, self._height), np.uint8)
+        larger = np.asarray(self._upscaler(frame, width, height), np.uint8)
         # A host's upscaler knows its own factors alone, and may come out at another size.
-        same = larger.shape == (self._height, self._width, 3)
-        return larger if same else lanczos(larger, self._width, self._height)
+        return larger if larger.shape == (height, width, 3) else lanczos(larger, width, height)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from t2v_core.errors import FieldProblem, RequestError
 from t2v_core.media.problems import shown
+from t2v_core.output_fields import SOURCES_SOUND
 from t2v_core.request import FIELDS, GenerationRequest, problem
 
 PATHS = ("source", "mask", "first_frame", "last_frame", "continue_from")
@@ -139,7 +140,7 @@ def paths_in(request: GenerationRequest) -> Iterator[Named]:
         if text := getattr(request, name).strip():
             yield Named(name, text)
     yield from (anchor.named for anchor in anchors_in(request.anchors))
-    if (sound := getattr(request, "sound", "").strip()) and sound != "source":
+    if (sound := request.sound.strip()) and sound != SOURCES_SOUND:
         yield Named("sound", sound)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from PIL import Image
 
+from t2v_core.postprocess.upscale import Upscaled, lanczos
 from t2v_core.rendering.given import Given
 from t2v_core.rendering.seams import match_colors
 from t2v_core.video import Frames, FrameSource, Video
@@ -19,6 +19,9 @@ class JoinedFrames:
     """
 
     def __init__(self, before: FrameSource, after: FrameSource, *, first: int) -> None:
+        _, height, width, _ = after.shape
+        if before.shape[1:3] != (height, width):
+            before = Upscaled(before, width=width, height=height, upscaler=lanczos)
         self._before, self._after, self._first = before, after, first
 
     @property
@@ -37,14 +40,7 @@ class JoinedFrames:
         before = self._before[min(wanted.start, old) : min(wanted.stop, old)]
         behind = self._first - old
         after = self._after[max(wanted.start, old) + behind : max(wanted.stop, old) + behind]
-        return np.concatenate([self._scaled(before), after])
-
-    def _scaled(self, frames: Frames) -> Frames:
-        height, width = self._after.shape[1:3]
-        if frames.shape[1:3] == (height, width):
-            return frames
-        scaled = [Image.fromarray(frame).resize((width, height), Image.Resampling.LANCZOS) for frame in frames]
-        return np.stack([np.asarray(frame) for frame in scaled]) if scaled else self._after[:0]
+        return np.concatenate([before, after])
 
 
 def completed(video: Video, given: Given) -> Video:

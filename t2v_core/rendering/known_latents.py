@@ -89,7 +89,7 @@ def _may_change(mask: Mask | None, *, height: int, width: int) -> Tensor:
 
 def _fade(latents: Tensor, hold: Tensor, anchors: tuple[Anchor, ...], *, over: int) -> None:
     """Let each anchor go over so many frames beside it; a frame between two follows the nearer one."""
-    places = {anchor.frame: anchor for anchor in anchors}
+    places = {anchor.frame for anchor in anchors}
     for frame in range(latents.shape[2]):
         near = min(anchors, key=lambda anchor: abs(anchor.frame - frame))
         distance = abs(near.frame - frame)

@@ -100,10 +100,10 @@ class LocalRenderer:
         _check_size(resolved, multiple=folder.config.vae.downsampling)
         levels_of(resolved, NoiseSchedule.from_config(dataclasses.asdict(folder.config.noise)), distillation)
         script_of(resolved)
-        for second in self._all_passes(resolved)[1:]:
+        for second, its_folder in self._all_passes(resolved, folder)[1:]:
             find_upscaler(second.upscaler, self._host.upscalers())
             script_of(second, second=SecondPass(decided(resolved.steps)))
-            loras_of(second, self._find(second.model), self._find_lora)
+            loras_of(second, its_folder, self._find_lora)
         return resolved
 
     @contextlib.contextmanager
@@ -124,22 +124,26 @@ class LocalRenderer:
 
     def forecast(self, request: GenerationRequest) -> Forecast:
         """See `Renderer.forecast`; of two passes, their time together and the memory of the greedier one."""
-        resolved = self.resolve(request)
-        passes = enumerate(self._all_passes(resolved))
-        told = [self._foretold(one, has_source=number > 0 or bool(one.source)) for number, one in passes]
+        folder = self._find(request.model)
+        resolved = self._resolve(request, folder)
+        told = [
+            self._foretold(one, its_folder, has_source=number > 0 or bool(one.source))
+            for number, (one, its_folder) in enumerate(self._all_passes(resolved, folder))
+        ]
         greediest = max(told, key=lambda forecast: forecast.peak or 0)
         seconds = [forecast.seconds for forecast in told if forecast.seconds is not None]
         return dataclasses.replace(
             greediest, seconds=sum(seconds) * resolved.count if len(seconds) == len(told) else None
         )
 
-    def _all_passes(self, request: GenerationRequest) -> list[GenerationRequest]:
-        """A request for each pass of a resolved one."""
-        return [request, self._second(request)] if request.refine else [request]
+    def _all_passes(
+        self, request: GenerationRequest, folder: ModelFolder
+    ) -> list[tuple[GenerationRequest, ModelFolder]]:
+        """A request for each pass of a resolved one, with its model."""
+        return [(request, folder), self._second(request)] if request.refine else [(request, folder)]
 
-    def _foretold(self, request: GenerationRequest, *, has_source: bool) -> Forecast:
+    def _foretold(self, request: GenerationRequest, folder: ModelFolder, *, has_source: bool) -> Forecast:
         """The forecast of one pass over one clip, from a source or not."""
-        folder = self._find(request.model)
         plan = self._plan(request)
         weights = plan.dtype.itemsize * self._parameters(folder)
         loaded = self._model is not None and self._model.serves(folder, plan)
@@ -218,7 +222,7 @@ class LocalRenderer:
                 given = gather(request, run, folder=self._host.output_folder)
                 if request.refine:
                     run.report(PassStarted(0, 2))
-                video = self._pass(request, given, run)
+                video = self._pass(request, self._find(request.model), given, run)
                 if request.refine and not video.partial:
                     run.report(PassStarted(1, 2))
                     video = self._refined(video, given, run)
@@ -232,9 +236,17 @@ class LocalRenderer:
             raise _for_people(error, request, device=device) from error
         return dataclasses.replace(video, notes={**video.notes, **files})
 
-    def _pass(self, request: GenerationRequest, given: Given, run: Run, *, second: SecondPass | None = None) -> Video:
+    def _pass(
+        self,
+        request: GenerationRequest,
+        folder: ModelFolder,
+        given: Given,
+        run: Run,
+        *,
+        second: SecondPass | None = None,
+    ) -> Video:
         """One clip from one model."""
-        watch, folder = Watch(), self._find(request.model)
+        watch = Watch()
         with run.heard_by(watch):
             model = self._model_for(folder, request, run=run)
             loras = loras_of(request, folder, self._find_lora)
@@ -249,20 +261,22 @@ class LocalRenderer:
 
     def _refined(self, video: Video, given: Given, run: Run) -> Video:
         """The video after its second pass; as it is, and partial, if a stop came before that had anything to show."""
-        request, output = self._second(video.request), self._host.output_folder
+        (request, folder), output = self._second(video.request), self._host.output_folder
         upscaler = find_upscaler(request.upscaler, self._host.upscalers())
         try:
             again = gather(request, run, folder=output) if given.anchors or given.mask is not None else NOTHING
             frames = enlarged(video.frames, request, run, upscaler=upscaler, folder=output)
             second = SecondPass(decided(video.request.steps))
-            return joined(video, self._pass(request, given_again(again, frames), run, second=second))
+            return joined(video, self._pass(request, folder, given_again(again, frames), run, second=second))
         except Cancelled:
             return dataclasses.replace(video, partial=True)
 
-    def _second(self, request: GenerationRequest) -> GenerationRequest:
+    def _second(self, request: GenerationRequest) -> tuple[GenerationRequest, ModelFolder]:
+        """What the second pass of a resolved request does, and with which model."""
         folder = self._find(request.refine_model or request.model)
         second = second_request(request, multiple=folder.config.vae.downsampling)
-        return dataclasses.replace(second, model=second.model if second.model == request.model else folder.name)
+        name = second.model if second.model == request.model else folder.name
+        return dataclasses.replace(second, model=name), folder
 
     def _plan(self, request: GenerationRequest) -> Plan:
         return Plan(device=self._host.device(), precision=request.precision, vae_precision=request.vae_precision)

@@ -182,10 +182,9 @@ class _Pass:
         )
         return DeviceNoise(drawn, str(self.text.device))
 
-    def _texts(self, tile: Tile | None, level: Level) -> Texts:
-        """What a tile's frames, or all, are to follow at a level."""
-        places = tile.frames.indices if tile else tuple(range(self.frames.count))
-        return self.text.at(step_of(level, self.levels), self.frames.numbers(places))
+    def _texts(self, tile: Tile, level: Level) -> Texts:
+        """What a tile's frames are to follow at a level."""
+        return self.text.at(step_of(level, self.levels), self.frames.numbers(tile.frames.indices))
 
     @contextlib.contextmanager
     def _denoiser(self, cut: Cut) -> Iterator[Denoise]:
@@ -198,7 +197,7 @@ class _Pass:
         shortcuts = Shortcuts(deep, decided(request.merge_tokens), decided(request.attention_window))
         with model.predictor(run, stopped=lambda: run.stop is not None, shortcuts=shortcuts) as predict:
 
-            def denoiser(tile: Tile | None = None) -> Denoise:
+            def denoiser(tile: Tile) -> Denoise:
                 denoise = guided(
                     predict,
                     model.prediction,

@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 
 from t2v_core.errors import OutputError
-from t2v_core.frontends.tab.follow_ups import film_of
+from t2v_core.frontends.tab.follow_ups import film_of, said_by_page
 from t2v_core.frontends.tab.gradio_versions import update, upload_folder
 from t2v_core.frontends.tab.making import Maker
 from t2v_core.frontends.tab.shelf import Clip
@@ -34,7 +34,7 @@ class ClipActions:
 
     def open_folder(self, chosen: str) -> list[Any]:
         """Show the folder of the chosen clip, or the output folder, in the file browser."""
-        key = _parsed(chosen).get("key")
+        key = said_by_page(chosen).get("key")
         folder = self._maker.shelf.find(key).path.parent if key else self._surroundings.host.output_folder
         self._surroundings.open_folder(folder)
         return []
@@ -47,7 +47,7 @@ class ClipActions:
     def frame(self, chosen: str, which: str) -> list[Any]:
         """One frame of the chosen clip, for another tab."""
         frames = read_frames(film_of(self._clip(chosen)))
-        current = min(int(_parsed(chosen).get("frame") or 0), len(frames) - 1)
+        current = _shown(chosen, len(frames))
         places = (current, 0, len(frames) - 1)
         index = places[WHICH_FRAME.index(which)] if which in WHICH_FRAME else current
         return [Image.fromarray(frames[index])]
@@ -58,7 +58,7 @@ class ClipActions:
         if not as_picture:
             return path
         frames = read_frames(path)
-        frame = Image.fromarray(frames[min(int(_parsed(chosen).get("frame") or 0), len(frames) - 1)])
+        frame = Image.fromarray(frames[_shown(chosen, len(frames))])
         # Named after what it holds, as gradio names uploads: nobody can guess another's.
         folder = upload_folder() / hashlib.sha256(frame.tobytes()).hexdigest()
         target = folder / "frame.png"
@@ -71,7 +71,7 @@ class ClipActions:
 
     def delete(self, chosen: str, keys: str) -> list[Any]:
         """Remove the chosen clip's files; the player goes on with the others."""
-        gone = self._maker.shelf.delete(str(_parsed(chosen).get("key") or ""))
+        gone = self._maker.shelf.delete(str(said_by_page(chosen).get("key") or ""))
         clips = [clip for clip in self._clips(keys) if clip.key != gone.key]
         return [self._maker.show(clips), json.dumps([clip.key for clip in clips])]
 
@@ -91,7 +91,7 @@ class ClipActions:
         return [update(value=str(target), visible=True)]
 
     def _clip(self, chosen: str) -> Clip:
-        return self._maker.shelf.find(str(_parsed(chosen).get("key") or ""))
+        return self._maker.shelf.find(str(said_by_page(chosen).get("key") or ""))
 
     def _clips(self, keys: str) -> list[Clip]:
         try:
@@ -101,10 +101,6 @@ class ClipActions:
         return self._maker.shelf.those(map(str, named) if isinstance(named, list) else ())
 
 
-def _parsed(chosen: str) -> dict[str, Any]:
-    """What the page says, which may be anything."""
-    try:
-        value = json.loads(chosen or "{}")
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
+def _shown(chosen: str, frames: int) -> int:
+    """Which of a clip's so many frames the page shows."""
+    return min(int(said_by_page(chosen).get("frame") or 0), frames - 1)

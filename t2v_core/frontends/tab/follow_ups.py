@@ -36,7 +36,7 @@ def values_for(ask: str, values: Mapping[str, Any], shelf: Shelf, models_folders
         UnreadableFileError: no clip of that key is there.
         RequestError: nothing was picked.
     """
-    asked = _parsed(ask)
+    asked = said_by_page(ask)
     what = asked.get("do")
     if what == DRAFTS:
         return drafts(values)
@@ -96,10 +96,10 @@ def _plain(names: Sequence[str]) -> dict[str, Any]:
     return {name: FIELDS[name].default for name in names}
 
 
-def _parsed(ask: str) -> dict[str, Any]:
-    """What the page says, which may be anything."""
+def said_by_page(text: str) -> dict[str, Any]:
+    """What the page says in JSON, which may be anything; nothing where it's no object."""
     try:
-        value = json.loads(ask or "{}")
+        value = json.loads(text or "{}")
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
