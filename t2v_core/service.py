@@ -128,7 +128,7 @@ class _Making:
                 except Cancelled:
                     continue
                 video = dataclasses.replace(video, notes={**video.notes, **clip.notes})
-                footage = finish(video, upscalers=self.host.upscalers(), run=self.run, folder=self.folder)
+                video, footage = finish(video, upscalers=self.host.upscalers(), run=self.run, folder=self.folder)
                 if order.keeps_clips:
                     self._save(video, footage, self.place(video), partial=video.partial)
                 if sheet is not None:

@@ -262,12 +262,11 @@ class LocalRenderer:
     def _refined(self, video: Video, given: Given, run: Run) -> Video:
         """The video after its second pass; as it is, and partial, if a stop came before that had anything to show."""
         (request, folder), output = self._second(video.request), self._host.output_folder
-        upscaler = find_upscaler(request.upscaler, self._host.upscalers())
         try:
             again = gather(request, run, folder=output) if given.anchors or given.mask is not None else NOTHING
-            frames = enlarged(video.frames, request, run, upscaler=upscaler, folder=output)
+            larger = enlarged(video, request, run, upscalers=self._host.upscalers(), folder=output)
             second = SecondPass(decided(video.request.steps))
-            return joined(video, self._pass(request, folder, given_again(again, frames), run, second=second))
+            return joined(larger, self._pass(request, folder, given_again(again, larger.frames), run, second=second))
         except Cancelled:
             return dataclasses.replace(video, partial=True)
 

@@ -7,11 +7,12 @@ It is the way that the model's own family is used: a small picture that moves we
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
 from t2v_core.host import Upscaler
 from t2v_core.media.stored_frames import StoredFrames
-from t2v_core.postprocess.upscale import upscale
+from t2v_core.postprocess.upscale import careful, find_upscaler, notes_of, upscale
 from t2v_core.rendering.given import Given
 from t2v_core.request import GenerationRequest, decided
 from t2v_core.run import Run, Stage
@@ -46,21 +47,22 @@ def second_request(request: GenerationRequest, *, multiple: int) -> GenerationRe
 
 
 def enlarged(
-    frames: FrameSource, request: GenerationRequest, run: Run, *, upscaler: Upscaler, folder: Path
-) -> FrameSource:
-    """The first pass' frames at the second one's size.
+    video: Video, request: GenerationRequest, run: Run, *, upscalers: Mapping[str, Upscaler], folder: Path
+) -> Video:
+    """The first pass' video at the size of the second one's request, by the host's upscaler or Lanczos.
 
     Raises:
         OutputError: the disk is full.
         Cancelled: the user stopped it.
     """
+    ours = careful(upscalers, run, outlasts_stop=False)
     width, height = decided(request.width), decided(request.height)
     stored = StoredFrames(folder, height=height, width=width)
-    chunks = upscale(frames, width=width, height=height, upscaler=upscaler)
-    for chunk in run.track(chunks, stage=Stage.UPSCALING, total=len(frames), unit="frame", units=len):
+    chunks = upscale(video.frames, width=width, height=height, upscaler=find_upscaler(request.upscaler, ours))
+    for chunk in run.track(chunks, stage=Stage.UPSCALING, total=len(video.frames), unit="frame", units=len):
         run.raise_if_stopped()
         stored.append(chunk)
-    return stored
+    return dataclasses.replace(video, frames=stored, notes={**video.notes, **notes_of(ours, "Refine upscaled by")})
 
 
 def given_again(given: Given, frames: FrameSource) -> Given:

@@ -19,6 +19,7 @@ from t2v_core.errors import (
     RequestError,
     WeightsError,
 )
+from t2v_core.infotext import parse_infotext
 from t2v_core.models.catalogue import find_model
 from t2v_core.models.modelscope.checkpoint import Part
 from t2v_core.rendering import local
@@ -27,7 +28,7 @@ from t2v_core.rendering.local import LocalRenderer
 from t2v_core.rendering.local_model import LocalModel
 from t2v_core.rendering.plan import Plan, Rest, resolve_precision
 from t2v_core.request import GenerationRequest, ModelDefaults
-from t2v_core.run import Notice, Preview, Progress, Run, Stage
+from t2v_core.run import ClipSaved, Notice, Preview, Progress, Run, Stage
 
 CONFIG = dataclasses.replace(
     TINY,
@@ -307,3 +308,25 @@ def test_out_of_memory_says_what_to_lower_and_the_next_run_works(host, states, m
                 render(renderer, request)
         assert caught.value.lower == lower
         assert render(renderer, request).frames
+
+
+@pytest.mark.parametrize("gives", [None, "another size"])
+def test_a_hosts_upscaler_costs_no_clip_before_the_second_pass_or_after_it(host, states, renderer, gives):
+    def upscaler(frame, width, height):
+        if gives is None:
+            raise RuntimeError("no such file")
+        return frame.repeat(3, axis=0).repeat(3, axis=1)
+
+    put(host, states)
+    host.upscalers = lambda: {"Odd": upscaler}
+    events = []
+    request = dataclasses.replace(REQUEST, refine=2.0, upscale=2.0, upscaler="Odd")
+    service.generate([request], renderer=renderer, host=host, run=Run(events.append))
+    (saved,) = [event for event in events if isinstance(event, ClipSaved)]
+    assert not saved.partial
+    assert saved.first_frame.shape == (32, 64, 3)
+    notices = [event.message for event in events if isinstance(event, Notice)]
+    told = "The upscaler Odd failed (no such file): lanczos makes the rest of the frames larger."
+    assert notices == ([told, told] if gives is None else [])
+    notes = {key: value for key, value in parse_infotext(saved.infotext).extras.items() if "pscaled" in key}
+    assert notes == ({"Refine upscaled by": "lanczos", "Upscaled by": "lanczos"} if gives is None else {})

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from t2v_core import service
-from t2v_core.errors import RequestError
+from t2v_core.errors import Cancelled, RequestError
 from t2v_core.finishing import finish
 from t2v_core.postprocess.upscale import find_upscaler, lanczos, names, upscale, upscaled_size
 from t2v_core.rendering.fake import IDENTITY, FakeRenderer
+from t2v_core.rendering.refining import enlarged
 from t2v_core.request import GenerationRequest
 from t2v_core.run import Notice, Progress, Run, Stage
 from t2v_core.video import Video
@@ -19,6 +20,10 @@ from t2v_core.video import Video
 
 def doubled(frame, width, height):
     return frame.repeat(2, axis=0).repeat(2, axis=1)
+
+
+SECOND = GenerationRequest(width=40, height=32)
+"""What a second pass asks for, other than twice the size of a `video`."""
 
 
 def video(**wants):
@@ -66,24 +71,100 @@ def test_an_upscaler_that_is_not_there_is_named_with_the_remedy(hosts, said):
 def test_another_size_than_asked_is_brought_to_it_and_progress_is_told(tmp_path):
     events = []
     wants = video(upscale=3.0, upscaler="Twice")
-    footage = finish(wants, upscalers={"Twice": doubled}, run=Run(events.append), folder=tmp_path)
+    _, footage = finish(wants, upscalers={"Twice": doubled}, run=Run(events.append), folder=tmp_path)
     assert footage.frames.shape == (5, 48, 72, 3)
     assert np.array_equal(footage.frames[2:3][0], lanczos(doubled(wants.frames[2:3][0], 0, 0), 72, 48))
     assert [event.done for event in events if isinstance(event, Progress) and event.stage is Stage.UPSCALING][-1] == 5
 
 
-def test_an_upscaler_that_fails_costs_a_notice_and_not_the_clip(tmp_path):
+def broken(frame, width, height):
+    raise RuntimeError("no such file: R-ESRGAN.pth")
+
+
+def grey(frame, width, height):
+    return doubled(frame, width, height)[..., 0]
+
+
+def floating(frame, width, height):
+    return doubled(frame, width, height) / 255
+
+
+BAD = {"Broken": broken, "Grey": grey, "Floating": floating, "Silent": lambda *_: None}
+"""Upscalers that don't do what they should."""
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_an_upscaler_that_fails_costs_a_notice_and_not_the_clip(tmp_path, name):
     events = []
-
-    def fails(frame, width, height):
-        raise RuntimeError("no such file: R-ESRGAN.pth")
-
-    wants = video(upscale=2.0, upscaler="Broken")
-    footage = finish(wants, upscalers={"Broken": fails}, run=Run(events.append), folder=tmp_path)
-    assert np.array_equal(footage.frames[:1][0], lanczos(wants.frames[:1][0], 48, 32))
+    finished, footage = finish(
+        video(upscale=2.0, upscaler=name), upscalers=BAD, run=Run(events.append), folder=tmp_path
+    )
+    assert np.array_equal(footage.frames[:1][0], lanczos(finished.frames[:1][0], 48, 32))
     (notice,) = [event for event in events if isinstance(event, Notice)]
-    assert "R-ESRGAN.pth" in notice.message
-    assert "lanczos" in notice.message
+    said = "no such file: R-ESRGAN.pth" if name == "Broken" else "it gave no RGB picture"
+    assert notice.message == f"The upscaler {name} failed ({said}): lanczos makes the rest of the frames larger."
+    assert finished.notes == {"Upscaled by": "lanczos"}
+
+
+def failing_at(number):
+    """An upscaler that fails in its call of that number."""
+    calls = []
+
+    def upscaler(frame, width, height):
+        calls.append(1)
+        if len(calls) == number:
+            raise MemoryError
+        return doubled(frame, width, height)
+
+    return upscaler
+
+
+def test_the_recipe_says_from_which_frame_on_lanczos_took_over(tmp_path):
+    upscalers = {"Weak": failing_at(3)}
+    finished, footage = finish(video(upscale=2.0, upscaler="weak"), upscalers=upscalers, run=Run(), folder=tmp_path)
+    assert finished.notes == {"Upscaled by": "Weak, from frame 3 on lanczos"}
+    assert np.array_equal(footage.frames[1:2][0], doubled(finished.frames[1:2][0], 48, 32))
+    assert np.array_equal(footage.frames[2:3][0], lanczos(finished.frames[2:3][0], 48, 32))
+
+
+def test_an_upscaler_that_does_as_asked_needs_no_note(tmp_path):
+    finished, _ = finish(
+        video(upscale=2.0, upscaler="Twice"), upscalers={"Twice": doubled, **BAD}, run=Run(), folder=tmp_path
+    )
+    assert finished.notes == {}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_before_a_second_pass_it_costs_a_notice_as_well(tmp_path, name):
+    events, first = [], video(upscaler=name)
+    larger = enlarged(first, SECOND.with_field("upscaler", name), Run(events.append), upscalers=BAD, folder=tmp_path)
+    assert np.array_equal(larger.frames[4:][0], lanczos(first.frames[4:][0], 40, 32))
+    (notice,) = [event.message for event in events if isinstance(event, Notice)]
+    assert notice.startswith(f"The upscaler {name} failed")
+    assert larger.notes == {"Refine upscaled by": "lanczos"}
+
+
+def test_before_a_second_pass_another_size_is_brought_to_the_one_that_is_asked(tmp_path):
+    first, request = video(), SECOND.with_field("upscaler", "Twice")
+    larger = enlarged(first, request, Run(), upscalers={"Twice": doubled}, folder=tmp_path)
+    assert np.array_equal(larger.frames[:1][0], lanczos(doubled(first.frames[:1][0], 0, 0), 40, 32))
+    assert larger.notes == {}
+
+
+@pytest.mark.parametrize("fails_when_stopped", [False, True])
+def test_a_stop_before_a_second_pass_is_a_stop_and_no_failure(tmp_path, fails_when_stopped):
+    calls, events = [], []
+
+    def slow(frame, width, height):
+        calls.append(1)
+        run.interrupt()
+        return None if fails_when_stopped else doubled(frame, width, height)
+
+    run = Run(events.append)
+    with pytest.raises(Cancelled):
+        enlarged(video(), SECOND.with_field("upscaler", "Slow"), run, upscalers={"Slow": slow}, folder=tmp_path)
+    assert len(calls) == 1
+    assert not any(isinstance(event, Notice) for event in events)
 
 
 def test_a_stop_leaves_the_rest_to_lanczos(tmp_path):
@@ -96,10 +177,11 @@ def test_a_stop_leaves_the_rest_to_lanczos(tmp_path):
         return doubled(frame, width, height)
 
     run, wants = Run(events.append), video(upscale=2.0, upscaler="Slow")
-    footage = finish(wants, upscalers={"Slow": slow}, run=run, folder=tmp_path)
+    finished, footage = finish(wants, upscalers={"Slow": slow}, run=run, folder=tmp_path)
     assert len(footage.frames) == 5
     assert len(calls) == 2
     assert np.array_equal(footage.frames[4:][0], lanczos(wants.frames[4:][0], 48, 32))
+    assert finished.notes == {"Upscaled by": "Slow, from frame 3 on lanczos"}
     assert [event.message for event in events if isinstance(event, Notice)] == [
         "You stopped before Slow was through: lanczos makes the rest of the frames larger."
     ]
@@ -126,13 +208,13 @@ def test_a_slow_upscaler_does_each_frame_once_however_often_it_is_shown(tmp_path
         return lanczos(frame, width, height)
 
     wants = video(upscale=2.0, upscaler="Slow", ping_pong=True, output_fps=30.0)
-    footage = finish(wants, upscalers={"Slow": slow}, run=Run(), folder=tmp_path)
+    _, footage = finish(wants, upscalers={"Slow": slow}, run=Run(), folder=tmp_path)
     assert footage.frames[:].shape == (30, 32, 48, 3)
     assert len(calls) == 5
 
 
 def test_without_any_wish_the_renderers_own_frames_go_on(tmp_path):
     plain = video()
-    footage = finish(plain, upscalers={}, run=Run(), folder=tmp_path)
+    _, footage = finish(plain, upscalers={}, run=Run(), folder=tmp_path)
     assert footage.frames is plain.frames
     assert footage.fps == Fraction(8)
