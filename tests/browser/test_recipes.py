@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from chromium import Page, until
+from field_values import DRAFTS, GRID, IN_PIECES, PLAIN, WITH_FILES
 from servers import LORA, Server
 
 from t2v_core.infotext import format_infotext
@@ -17,72 +18,11 @@ from t2v_core.video import ModelIdentity
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
-ASKED: dict[str, Any] = {
-    "prompt": 'a "red" ball, moving: left\non a (black:1.2) background',
-    "negative_prompt": "Steps: 3, blurry",
-    "lora": LORA,
-    "steps": 7,
-    "sampler": "DDIM",
-    "schedule": "Karras",
-    "cfg_scale": 5.5,
-    "guidance_rescale": 0.35,
-    "eta": 0.4,
-    "seed": 4294967295,
-    "width": 72,
-    "height": 56,
-    "frames": 5,
-    "fps": 11,
-    "reuse_features": 2,
-    "guidance_until": 0.5,
-    "merge_tokens": 0.25,
-    "attention_window": 3,
-    "precision": "fp32",
-    "vae_precision": "fp16",
-    "attention": "plain",
-    "split_guidance": True,
-}
-"""A value for each field that a recipe of one piece holds, other than the one that the page opens with."""
+ASKED: dict[str, Any] = {**PLAIN, "lora": LORA}
+"""What a recipe of one piece holds."""
 
-WRITTEN: dict[str, Any] = {
-    "source": "/clips/a, b: c.mp4",
-    "source_start": 1.5,
-    "source_end": 9.2,
-    "strength": 0.3,
-    "fit": "pad",
-    "mask": 'C:\\masks\\my "best".png',
-    "mask_keeps": True,
-    "mask_grow": -3,
-    "mask_feather": 12,
-    "first_frame": "一.png",
-    "last_frame": "/tmp/last.jpg",
-    "anchors": "8: a.png @ 0.7; 75%: b.png",
-    "anchor_fade": 4,
-    "continue_from": "old.mp4",
-    "continue_frames": 6,
-    "join": True,
-    "match_colors": False,
-    "prompt_blend": "cut",
-    "window": 4,
-    "window_overlap": 2,
-    "loop": True,
-    "fill_in": 1,
-    "refine": 1.5,
-    "refine_strength": 0.25,
-    "refine_steps": 9,
-    "refine_model": "zeroscope, XL",
-    "tile": 64,
-    "upscale": 1.25,
-    "upscaler": "Another",
-    "ping_pong": True,
-    "output_fps": 20,
-    "interpolation": "blend",
-    "sound": "/clips/song.mp3",
-    "sound_fit": "loop",
-    "over": "steps=2,3; cfg_scale=4",
-    "drafts": 3,
-    "draft_steps": 2,
-}
-"""The same for the fields that ask for other files, or don't go together: their recipe is written, not made."""
+WRITTEN: dict[str, Any] = {**WITH_FILES, **IN_PIECES, **GRID, **DRAFTS}
+"""The fields that ask for other files, or don't go together: their recipe is written, not made."""
 
 
 def test_every_field_of_the_table_is_tried():

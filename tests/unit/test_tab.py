@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 import pytest
+from field_values import DRAFTS, GRID, IN_PIECES, PLAIN, WITH_FILES
 
 from t2v_core.errors import OutOfMemoryError, OutputError, RequestError, UnreadableFileError
 from t2v_core.frontends.tab import layout, pages, presets, recipes
@@ -207,80 +208,22 @@ def test_the_buttons_bear_whatever_a_page_says(maker, surroundings, chosen):
         ClipActions(surroundings, maker).frames(chosen)
 
 
-CHANGED = {
-    "prompt": 'a cat, "quoted": <lora:x:1>\nsecond line',
-    "negative_prompt": "blur, Steps: 3",
-    "model": "demo",
-    "lora": "mcm, style:0.5",
-    "steps": 7,
-    "sampler": "Euler a",
-    "schedule": "Karras",
-    "cfg_scale": 4.5,
-    "guidance_rescale": 0.35,
-    "eta": 0.25,
-    "reuse_features": 2,
-    "guidance_until": 0.35,
-    "merge_tokens": 0.25,
-    "attention_window": 12,
-    "seed": 4294967295,
-    "width": 72,
-    "height": 40,
-    "frames": 5,
-    "fps": 12.5,
-    "precision": "bf16",
-    "vae_precision": "fp32",
-    "attention": "plain",
-    "split_guidance": True,
-    "source": "clips/a, b: c.mp4",
-    "source_start": 1.5,
-    "source_end": 9.25,
-    "strength": 0.3,
-    "fit": "pad",
-    "mask": 'C:\\masks\\my "best".png',
-    "mask_keeps": True,
-    "mask_grow": -3,
-    "mask_feather": 12,
-    "first_frame": "一.png",
-    "last_frame": "/tmp/last.jpg",
-    "anchors": "8: a.png @ 0.7; 75%: b.png",
-    "anchor_fade": 4,
-    "continue_from": "old.mp4",
-    "continue_frames": 6,
-    "join": True,
-    "match_colors": False,
-    "prompt_blend": "cut",
-    "refine": 1.5,
-    "refine_strength": 0.25,
-    "refine_steps": 9,
-    "refine_model": "zeroscope, XL",
-    "upscale": 1.25,
-    "upscaler": "Lanczos",
-    "ping_pong": True,
-    "output_fps": 20,
-    "interpolation": "blend",
-    "sound": "source",
-    "sound_fit": "loop",
-}
-IN_PIECES = {"seed": 1, "window": 4, "window_overlap": 2, "loop": True, "fill_in": 1, "tile": 64}
-SHEETS = {"grid": {"seed": 1, "over": "steps=2,3; cfg_scale=4"}, "drafts": {"seed": 1, "drafts": 3, "draft_steps": 2}}
+CHANGED = {**PLAIN, **WITH_FILES, "model": "demo", "upscaler": "Lanczos", "sound": "source"}
+"""What can be in one clip, with an upscaler that is everywhere and a sound that needs no file."""
 
 
 def test_every_recorded_field_is_tried():
     recorded = {name for name, field in FIELDS.items() if field.spec.infotext}
-    assert recorded | {"prompt", "negative_prompt", "model"} == {
-        *CHANGED,
-        *IN_PIECES,
-        *SHEETS["grid"],
-        *SHEETS["drafts"],
-    }
+    assert recorded | {"prompt", "negative_prompt", "model"} == {*CHANGED, *IN_PIECES, *GRID, *DRAFTS}
 
 
 @pytest.mark.parametrize(
     "changes",
-    [CHANGED, IN_PIECES, {"seed": 1}, *SHEETS.values()],
-    ids=["all changed", "in pieces", "all at default", *SHEETS],
+    [CHANGED, IN_PIECES, {}, GRID, DRAFTS],
+    ids=["all changed", "in pieces", "all at default", "grid", "drafts"],
 )
 def test_a_made_file_fills_every_field_again(maker, surroundings, changes):
+    changes = {"seed": 1, **changes}
     wanted = request_of(shown_values(**changes))
     _, keys, _, _ = generate(maker, **changes)
     text = recipes.recipe_in(maker.shelf.find(keys[0]).path)
