@@ -16,8 +16,9 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from t2v_core.models import cpu_kernels
 from t2v_core.models.modelscope.attention import attend
-from t2v_core.models.modelscope.layers import Conv2d, FramewiseConv, GatedLinear, JoinedLinear, Linear, pack, silu
+from t2v_core.models.modelscope.layers import Conv2d, FramewiseConv, GatedLinear, JoinedLinear, Linear, pack
 
 Form = Callable[[], Tensor]
 
@@ -133,21 +134,30 @@ def _convolution(dtype: torch.dtype, *, frames: int, side: int, dim: int) -> Cho
 
 
 def _over_frames(dtype: torch.dtype, *, frames: int, places: int, dim: int) -> Choice:
-    clip = torch.randn(frames, places, dim, dtype=dtype)
+    clip = torch.randn(1, frames, places, dim, dtype=dtype)
+    maps = rearrange(clip, "b f p c -> b c f p")
     layer, plain = (FramewiseConv(dim, dim).to(dtype) for _ in range(2))
     plain.load_state_dict(layer.state_dict())
     pack(layer)
+    weight, bias = plain.weight, plain.bias
+    assert bias is not None
+    volume = rearrange(maps, "b c f p -> b c f p 1")
+    matrices = [cpu_kernels.Packed(weight[:, :, tap, 0, 0], bias if tap == 1 else None) for tap in range(3)]
 
-    def as_3d() -> Tensor:
-        volume = rearrange(silu(clip.clone()), "f p c -> 1 c f p 1")
-        return rearrange(F.conv3d(volume, plain.weight, plain.bias, padding=(1, 0, 0)), "1 c f p 1 -> f p c")
+    def three() -> Tensor:
+        padded = F.pad(clip[0], (0, 0, 0, 0, 1, 1))
+        found = matrices[1](padded[1:-1])
+        for tap, shifted in ((0, padded[:-2]), (2, padded[2:])):
+            found = matrices[tap](shifted, plus=found)
+        return rearrange(found, "f p c -> 1 c f p")
 
     return Choice(
         f"convolution over {frames} frames of {places} places, {dim} channels",
         {
-            "three products": lambda: layer(clip.clone()),
-            "2D convolution": lambda: plain(clip.clone()),
-            "3D convolution": as_3d,
+            "2D, packed": lambda: layer(maps),
+            "three products, packed": three,
+            "2D": lambda: plain(maps),
+            "3D": lambda: F.conv3d(volume, weight, bias, padding=(1, 0, 0))[..., 0],
         },
     )
 

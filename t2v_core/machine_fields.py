@@ -65,8 +65,10 @@ class MachineFields:
         "auto",
         "Memory",
         "What saves memory; none changes the picture, each further one is slower. all: the model stays on the device. "
-        "parts: only what works does. halves: guidance is split too. slices: attention works in slices too. "
-        "blocks: the UNet comes block by block, for cards of 4 GB. auto: the fastest that fits.",
+        "text: its text tower leaves once it has read the prompts. parts: only what works stays. "
+        "halves: guidance is split too. slices: attention works in slices too. "
+        "blocks: the UNet comes block by block, for cards of 4 GB. "
+        "auto: the fastest that fits; on a CPU a large text tower leaves in any case.",
         chosen=True,
         group=GROUP,
     )

@@ -14,6 +14,7 @@ from benchmarks.compare.cases import DECODE, END_TO_END, LOAD, START_UP, STEP, W
 from benchmarks.compare.processes import ROOT, Bench
 from benchmarks.compare.results import OURS
 from benchmarks.compare.sizes import FULL, SIZES, SMALL, TINY_SIZE, Size, parse_size
+from t2v_core.rendering.measures import AUTO, MEMORY
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,8 @@ def wish_of(options: argparse.Namespace) -> Wish:
     cuda = options.device.startswith("cuda")
     folder = (options.folder or FOLDER / ("small" if options.small else "full")).resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    bench = Bench(folder, SMALL if options.small else FULL, options.device, options.small, options.threads)
+    config = SMALL if options.small else FULL
+    bench = Bench(folder, config, options.device, options.small, options.threads, options.memory)
     sizes = options.sizes or ([TINY_SIZE] if options.small else list(SIZES.values()) if cuda else
                               [SIZES["128x128x8"], SIZES["256x256x16"]])  # fmt: skip
     precisions = options.precisions or (("fp16", "bf16") if cuda else ("fp32", "bf16"))
@@ -93,6 +95,7 @@ def parser() -> argparse.ArgumentParser:
     add("--steps", type=int, help="of a whole clip; default: 4 on a CPU, 25 on a GPU")
     add("--sampler", choices=("DDIM", "DPM++ 2M"), help="of a whole clip; ModelScope has DDIM alone")
     add("--decode-frames", type=int, default=4, help="how many are decoded; default: %(default)s")
+    add("--memory", choices=MEMORY, default=AUTO, help="how ours saves memory; default: %(default)s")
     add("--no-memory", action="store_true", help="leave out the peaks, which need a process for each")
     add("--time", type=float, default=60, help="minutes in all; what doesn't fit in is skipped; default: %(default)s")
     add("--threads", type=int, default=0, help="of a CPU; default: torch's own choice")

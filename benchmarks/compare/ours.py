@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from pathlib import Path
@@ -18,6 +19,7 @@ from t2v_core.hosts.standalone import StandaloneHost
 from t2v_core.models.modelscope.config import ModelConfig
 from t2v_core.rendering.local import LocalRenderer
 from t2v_core.rendering.local_model import LocalModel
+from t2v_core.rendering.measures import AUTO
 from t2v_core.request import GenerationRequest
 from t2v_core.run import Event, Notice, Progress, Run, Stage
 
@@ -25,16 +27,27 @@ log = logging.getLogger(__name__)
 
 
 class Ours:
-    """The local renderer with the model in the bench's folder; `compiled` asks for the compiled path."""
+    """The local renderer with the model in the bench's folder.
+
+    `rung` is how it saves memory, `compiled` asks for the compiled path.
+    """
 
     def __init__(
-        self, folder: Path, config: ModelConfig, *, device: str, precision: str, compiled: bool = False
+        self,
+        folder: Path,
+        config: ModelConfig,
+        *,
+        device: str,
+        precision: str,
+        rung: str = AUTO,
+        compiled: bool = False,
     ) -> None:
         self.name = "ours compiled" if compiled else "ours"
         self._folder = folder / ORIGINAL
         self._config = config
-        self._device, self._precision, self._compiled = device, precision, compiled
+        self._device, self._precision, self._rung, self._compiled = device, precision, rung, compiled
         self._size: dict[str, Any] = {}
+        self._midst = contextlib.ExitStack()
         self._renderer = LocalRenderer(StandaloneHost(models_folder=folder, device_name=device))
 
     def take(self, weights: Weights) -> None:
@@ -44,9 +57,10 @@ class Ours:
     def load(self) -> None:
         """Load all parts by making the smallest clip."""
         side = CELL * CELL
-        self._size = {}
+        self._leave()
         smallest = {"width": side, "height": side, "frames": 1, "steps": 1, "cfg_scale": 1.0}
-        self._renderer.render(self._request(**smallest), Run())
+        with self._renderer.session():
+            self._renderer.render(self._request(**smallest), Run())
 
     @torch.no_grad()
     def step(self, latents: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
@@ -81,10 +95,11 @@ class Ours:
             cfg_scale=clip.cfg_scale,
             seed=clip.seed,
         )
-        self._size = {}
+        self._leave()
         clock = _Clock(self._device)
         began = time.perf_counter()
-        video = self._renderer.render(request, Run(clock))
+        with self._renderer.session():
+            video = self._renderer.render(request, Run(clock))
         ended = time.perf_counter()
         return Stages(
             seconds=ended - began,
@@ -93,10 +108,17 @@ class Ours:
             frames=np.divide(video.frames[:], 255, dtype=np.float32),
         )
 
+    def _leave(self) -> None:
+        """Be where a run begins."""
+        self._size = {}
+        self._midst.close()
+
     def _ready(self, **fields: Any) -> LocalModel:
-        """The renderer's model, which has decided how a clip of this size saves memory; once for each size."""
+        """The renderer's model in the midst of a run, which has decided how a clip of this size saves memory."""
         model = self._renderer._model
         assert model is not None, "load comes first"
+        if not self._size:
+            self._midst.enter_context(self._renderer.session())
         if fields != self._size:
             request = self._request(**fields)
             model.prepare(request, self._renderer._shape(request, self._renderer._find(request.model)))
@@ -104,7 +126,7 @@ class Ours:
         return model
 
     def _request(self, **fields: Any) -> GenerationRequest:
-        request = GenerationRequest(model=str(self._folder), precision=self._precision, **fields)
+        request = GenerationRequest(model=str(self._folder), precision=self._precision, memory=self._rung, **fields)
         if self._compiled:
             request = request.with_field("compile", True)
         return self._renderer.resolve(request)

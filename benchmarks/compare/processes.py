@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from t2v_core.models.modelscope.config import ModelConfig
+from t2v_core.rendering.measures import AUTO
 
 ROOT = Path(__file__).parents[2]
 _LAST_LINES = 2000
@@ -24,13 +25,17 @@ class WorkerError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What all workers of a session have in common; `threads` 0 leaves their number to torch."""
+    """What all workers of a session have in common.
+
+    `threads` 0 leaves their number to torch; `rung` is how ours saves memory.
+    """
 
     folder: Path
     config: ModelConfig
     device: str
     small: bool = False
     threads: int = 0
+    rung: str = AUTO
 
 
 class Worker:
@@ -58,6 +63,7 @@ class Worker:
             precision=precision,
             config=bench.config.to_dict(),
             threads=bench.threads,
+            rung=bench.rung,
         )
         self.seconds_to_start = time.perf_counter() - began
 

@@ -25,13 +25,14 @@ from benchmarks.compare.sizes import Size
 from benchmarks.compare.weights import ORIGINAL, random_values
 from t2v_core.models.modelscope.checkpoint import Part
 from t2v_core.models.modelscope.config import ModelConfig
+from t2v_core.rendering.measures import AUTO
 
 TOKENS = 77
 _TIMESTEP = 481
 
 
-def make(name: str, folder: Path, config: ModelConfig, *, device: str, precision: str) -> Contender:
-    """A contender by its name.
+def make(name: str, folder: Path, config: ModelConfig, *, device: str, precision: str, rung: str = AUTO) -> Contender:
+    """A contender by its name; `rung` is how ours saves memory.
 
     Raises:
         ImportError: its package isn't installed.
@@ -39,7 +40,8 @@ def make(name: str, folder: Path, config: ModelConfig, *, device: str, precision
     if name.startswith("ours"):
         from benchmarks.compare.ours import Ours
 
-        return Ours(folder, config, device=device, precision=precision, compiled=name.endswith("compiled"))
+        compiled = name.endswith("compiled")
+        return Ours(folder, config, device=device, precision=precision, rung=rung, compiled=compiled)
     given: dict[str, Any] = {"device": device, "dtype": DTYPES[precision]}
     if name == "Diffusers":
         from benchmarks.compare.diffusers_code import Diffusers
@@ -53,12 +55,14 @@ def make(name: str, folder: Path, config: ModelConfig, *, device: str, precision
 class Desk:
     """The contenders of this process, and one method for each thing that can be asked."""
 
-    def __init__(self, *, folder: str, device: str, precision: str, config: dict[str, Any], threads: int) -> None:
+    def __init__(
+        self, *, folder: str, device: str, precision: str, config: dict[str, Any], threads: int, rung: str
+    ) -> None:
         if threads:
             torch.set_num_threads(threads)
         self._folder = Path(folder)
         self._config = ModelConfig.from_dict(config)
-        self._device, self._precision = device, precision
+        self._device, self._precision, self._rung = device, precision, rung
         self._contenders: dict[str, Contender] = {}
         self._takes: dict[str, int] = {}
 
@@ -75,8 +79,7 @@ class Desk:
 
     def prepare(self, *, names: list[str], own_files: bool = False) -> dict[str, Any]:
         """Make contenders ready; all but ours share one set of tensors, unless each loads its own files."""
-        made = [make(name, self._folder, self._config, device=self._device, precision=self._precision)
-                for name in names]  # fmt: skip
+        made = [self._make(name) for name in names]
         before, began = memory.now(self._device), time.perf_counter()
         sharing = [contender for contender in made if not own_files and not contender.name.startswith("ours")]
         weights = self._shared() if sharing else {}
@@ -89,7 +92,7 @@ class Desk:
     def start_and_load(self, *, name: str) -> dict[str, Any]:
         """Import a contender's code, and load its files from the disk as its users do."""
         began = time.perf_counter()
-        contender = make(name, self._folder, self._config, device=self._device, precision=self._precision)
+        contender = self._make(name)
         imported = time.perf_counter()
         limits.forget([path for path in self._folder.rglob("*") if path.suffix in {".pth", ".bin", ".safetensors"}])
         began_loading = time.perf_counter()
@@ -139,6 +142,10 @@ class Desk:
     def peak(self) -> dict[str, Any]:
         """The peak since `forget_peak`, or since the start."""
         return {"peak": memory.peak(self._device)}
+
+    def _make(self, name: str) -> Contender:
+        given = {"device": self._device, "precision": self._precision, "rung": self._rung}
+        return make(name, self._folder, self._config, **given)
 
     def _timed(self, work: Any, *, save: str) -> dict[str, Any]:
         began = time.perf_counter()

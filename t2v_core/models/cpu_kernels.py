@@ -14,6 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+Pair = int | tuple[int, int]
+"""What goes for the height and the width, or for one of them each."""
+
 
 class Packed:
     """A matrix (o, i) and its bias, as oneDNN wants them; `unpacked` gives the exact matrix back."""
@@ -40,13 +43,13 @@ class Packed:
 
 
 class PackedConv:
-    """A convolution's kernel (o, i, h, w) as oneDNN wants it; padding, stride, dilation and bias are the layer's."""
+    """A convolution's kernel (o, i, h, w) and its bias, as oneDNN wants them."""
 
-    def __init__(self, weight: Tensor, layer: nn.Conv2d) -> None:
-        self._geometry: tuple[Any, ...] = (_pair(layer.padding), _pair(layer.stride), _pair(layer.dilation), 1)
+    def __init__(self, weight: Tensor, bias: Tensor | None, *, padding: Pair = 0, stride: Pair = 1) -> None:
+        self._geometry = (_pair(padding), _pair(stride), (1, 1), 1)  # no dilation, one group
         reorder = torch._C._nn.mkldnn_reorder_conv2d_weight  # pyright: ignore[reportAttributeAccessIssue]
         self._weight = reorder(weight.contiguous().to_mkldnn(), *self._geometry)
-        self._bias = layer.bias
+        self._bias = bias
 
     def __call__(self, x: Tensor, *, plus: Tensor | None = None) -> Tensor:
         """Feature maps (n, i, h, w) in channels-last memory to (n, o, ...), with `plus` of that shape added."""
@@ -90,7 +93,7 @@ def _works(dtype: torch.dtype) -> bool:
         rows, packed, packed_conv = (
             values.view(-1, 12),
             Packed(matrix, matrix[:, 0].clone()),
-            PackedConv(conv.weight, conv),
+            PackedConv(conv.weight, conv.bias, padding=1),
         )
         expected = F.linear(rows, matrix, matrix[:, 0])
         pairs = [
@@ -113,5 +116,5 @@ def _ops() -> Any:
     return torch.ops.mkldnn
 
 
-def _pair(value: Any) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else tuple(value)
+def _pair(value: Pair) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else value

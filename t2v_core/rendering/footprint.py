@@ -20,7 +20,7 @@ from t2v_core.models.loading import build
 from t2v_core.models.modelscope.attention import Attention
 from t2v_core.models.modelscope.checkpoint import Part
 from t2v_core.models.modelscope.config import ModelConfig
-from t2v_core.models.modelscope.layers import GatedLinear
+from t2v_core.models.modelscope.layers import WIDEST_DOUBLED, DoublingConv2d, GatedLinear
 from t2v_core.models.modelscope.text_encoder import TextEncoder
 from t2v_core.models.modelscope.unet import UNet3D
 from t2v_core.models.modelscope.vae import Autoencoder
@@ -115,7 +115,8 @@ class Footprint:
         own = self.weights(working)
         if rung.blocks and working is Part.UNET:
             own = streamed_bytes(self._network(working))
-        return own if rung.in_turn else self.all_weights
+        others = (part for part in Part if part is not working and not rung.sends_away(part, working=working))
+        return own + sum(map(self.weights, others))
 
     def _text(self, chunks: int) -> int:
         key = (Part.TEXT, chunks)
@@ -156,9 +157,9 @@ class Footprint:
 
     def _unet(self, shape: tuple[int, int, int], batch: int, chunks: int, *, slices: bool = False) -> tuple[int, ...]:
         network, config = self._network(Part.UNET), self._config
-        latents = torch.empty(batch, config.unet.in_dim, *shape, device="meta")
+        latents = torch.empty(1, config.unet.in_dim, *shape, device="meta")
         text = torch.empty(batch, chunks * config.text.context_length, config.unet.context_dim, device="meta")
-        timesteps, dtype = torch.empty(batch, device="meta"), self._formats[Part.UNET].computes
+        timesteps, dtype = torch.empty(1, device="meta"), self._formats[Part.UNET].computes
         with sliced(network, first_only=True) if slices else contextlib.nullcontext():
             return trace(
                 lambda: network(latents.to(dtype), timesteps, text.to(dtype)).float(),
@@ -216,12 +217,28 @@ class _GatedHalf:
         return torch.empty_like(factor)
 
 
+class _PlaceKernel:
+    """One of the kernels that a layer of doubled maps has while it's packed on a CPU; only the result's shape."""
+
+    def __init__(self, dim: int) -> None:
+        self._dim = dim
+
+    def __call__(self, maps: torch.Tensor) -> torch.Tensor:
+        """(n, c, h + 1, w + 1) to (n, c, h, w)."""
+        shape = (len(maps), self._dim, maps.shape[-2] - 1, maps.shape[-1] - 1)
+        return torch.empty(shape, dtype=maps.dtype, device="meta", memory_format=torch.channels_last)
+
+
 def _pretend_packed(network: nn.Module) -> None:
     """Let the layers whose packed form holds less at the peak take that form's way."""
     for layer in network.modules():
         if isinstance(layer, GatedLinear):
             half = _GatedHalf(layer.out_features // 2)
             layer._packed = cast(Any, (half, half))
+            layer.is_packed = True
+        elif isinstance(layer, DoublingConv2d) and layer.in_channels <= WIDEST_DOUBLED:
+            kernel = _PlaceKernel(layer.out_channels)
+            layer._packed = cast(Any, {(row, column): kernel for row in (0, 1) for column in (0, 1)})
             layer.is_packed = True
 
 

@@ -35,7 +35,7 @@ from t2v_core.rendering.distilled import guidance_of
 from t2v_core.rendering.footprint import ClipShape, footprint_of
 from t2v_core.rendering.forecast import Forecast, Watch, Work, foretell, read, remember
 from t2v_core.rendering.given import NOTHING, Given, gather
-from t2v_core.rendering.heap import keeping_memory
+from t2v_core.rendering.heap import working_memory
 from t2v_core.rendering.input_notes import input_notes
 from t2v_core.rendering.inputs import check_inputs
 from t2v_core.rendering.joining import completed
@@ -109,7 +109,7 @@ class LocalRenderer:
     @contextlib.contextmanager
     def session(self) -> Iterator[None]:
         """See `Renderer.session`: the host's device is ours; afterwards the model goes where it rests."""
-        with self._host.borrow_device(), keeping_memory(wanted=traits_of(self._host.device()).is_cpu):
+        with self._host.borrow_device(), working_memory(wanted=traits_of(self._host.device()).is_cpu):
             try:
                 yield
             finally:

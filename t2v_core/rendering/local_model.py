@@ -20,11 +20,13 @@ from t2v_core.models.modelscope.checkpoint import Part
 from t2v_core.models.modelscope.layers import pack
 from t2v_core.models.modelscope.shortcuts import NO_SHORTCUTS, Shortcuts, shortened
 from t2v_core.models.modelscope.tokenizer import Chunk
+from t2v_core.models.modelscope.unet import UNet3D
 from t2v_core.rendering.conditioning import chunks_said, emphasized
 from t2v_core.rendering.devices import empty_cache, free_memory, to_device, traits_of
 from t2v_core.rendering.distilled import Distillation
 from t2v_core.rendering.eight_bits import EightBits
 from t2v_core.rendering.footprint import ClipShape, footprint_of
+from t2v_core.rendering.heap import keeping_memory
 from t2v_core.rendering.interruptible import Stopped, interruptible
 from t2v_core.rendering.ladder import Ladder
 from t2v_core.rendering.launching import Launching, launched
@@ -58,6 +60,7 @@ class LocalModel:
         self._ladder = Ladder(rungs_for(plan.device), RUNGS[0], device=plan.device, lowered=self._lower)
         self._working: Part | None = None
         self._decode_chunk = 1
+        self._latent_size = (1, 1)
         self._prompts = prompts or PromptCache()
         self._formats = {part: number_format(plan.precision_of(part), device=plan.device) for part in Part}
         self.identity = ModelIdentity(folder.name, model_hash(folder, progress=_loading(run)))
@@ -97,6 +100,7 @@ class LocalModel:
             free=None if free is None else free + self._residence.bytes_on_device,
         )
         self._decode_chunk = plan.decode_chunk
+        self._latent_size = clip.at_once[1:]
         self._ladder.begin(plan.rung)
         self._residence.follow(plan.rung)
         return plan
@@ -218,6 +222,8 @@ class LocalModel:
     ) -> Iterator[Callable[[Tensor, Tensor, Tensor], Tensor]]:
         """The UNet in its own number format, from and to float32 latents."""
         unet, dtype = self._part(Part.UNET, run), self._formats[Part.UNET].computes
+        assert isinstance(unet, UNet3D)
+        unet.arrange_for(*self._latent_size)
         embedding = self._loras.guidance_embedding(self._embedded_guidance)
         unet.guidance = None if embedding is None else embedding.to(self._plan.device)  # type: ignore[assignment]
 
@@ -234,7 +240,8 @@ class LocalModel:
 
         def predict(latents: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
             replay = may_replay and text.ndim == 3 and self._launches_freely
-            with sliced(unet) if self._ladder.rung.slices else contextlib.nullcontext():
+            likes = (Part.UNET, dtype, latents.shape, text.shape)
+            with sliced(unet) if self._ladder.rung.slices else contextlib.nullcontext(), keeping_memory(likes):
                 return call(latents.to(dtype), timesteps, known(text), replay=replay).float()
 
         # What the shortcuts leave out differs from step to step.
@@ -300,8 +307,9 @@ class LocalModel:
             # After a stop this part is still needed, to keep what was sampled.
             autoencoder = self._part(Part.AUTOENCODER, run, stoppable=False)
             scaled = latents / self._config.vae.scale_factor
-            with interruptible(autoencoder, stopped):
-                return autoencoder.decode(scaled.to(self._formats[Part.AUTOENCODER].computes)).float()  # type: ignore[operator]
+            dtype = self._formats[Part.AUTOENCODER].computes
+            with interruptible(autoencoder, stopped), keeping_memory((Part.AUTOENCODER, dtype, latents.shape)):
+                return autoencoder.decode(scaled.to(dtype)).float()  # type: ignore[operator]
 
         def decode_some(latents: Tensor) -> Tensor:
             # Fewer at once than asked where memory has run out since.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from t2v_core.models.modelscope.checkpoint import Part
+
 AUTO = "auto"
 
 
@@ -14,6 +16,7 @@ class Measures:
     Attributes:
         name: what a request calls it.
         described: what it adds to the rung before.
+        text_leaves: the text tower is on the device only while it reads the prompts.
         in_turn: only the part that works (text tower, UNet, autoencoder) is on the device.
         halves: guidance runs the prompt and the negative prompt one after the other, and frames are decoded one by one.
         slices: transformers run over some frames or places at once.
@@ -22,23 +25,31 @@ class Measures:
 
     name: str
     described: str
+    text_leaves: bool = False
     in_turn: bool = False
     halves: bool = False
     slices: bool = False
     blocks: bool = False
 
+    def sends_away(self, part: Part, *, working: Part) -> bool:
+        """Whether a part isn't on the device while another one works."""
+        return part is not working and (self.in_turn or (self.text_leaves and part is Part.TEXT))
+
 
 RUNGS = (
     Measures("all", ""),
-    Measures("parts", "one part of the model at a time", in_turn=True),
-    Measures("halves", "guidance split", in_turn=True, halves=True),
-    Measures("slices", "transformers in slices", in_turn=True, halves=True, slices=True),
-    Measures("blocks", "the UNet block by block", in_turn=True, halves=True, slices=True, blocks=True),
+    Measures("text", "the text tower leaves once it has read the prompts", text_leaves=True),
+    Measures("parts", "one part of the model at a time", text_leaves=True, in_turn=True),
+    Measures("halves", "guidance split", text_leaves=True, in_turn=True, halves=True),
+    Measures("slices", "transformers in slices", text_leaves=True, in_turn=True, halves=True, slices=True),
+    Measures(
+        "blocks", "the UNet block by block", text_leaves=True, in_turn=True, halves=True, slices=True, blocks=True
+    ),
 )
 """From the fastest to the smallest."""
 
 MEMORY = (AUTO, *(rung.name for rung in RUNGS))
-"""What a request may ask for; "auto" is the fastest rung that fits."""
+"""What a request may ask for; "auto" is what `memory_plan` decides."""
 
 
 def rungs_for(device: str) -> tuple[Measures, ...]:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from t2v_core.models.modelscope.checkpoint import Part
 from t2v_core.rendering.devices import kind_of
 from t2v_core.rendering.footprint import ClipShape, Footprint
 from t2v_core.rendering.measures import AUTO, Measures, find_rung, rungs_for, words
 
 LARGEST_CHUNK = 8
 """More frames at once decode no faster."""
+
+LARGE_TEXT_TOWER = 256 * 2**20
+"""On a CPU a text tower of more bytes stays only where that is asked for.
+
+It works for seconds of a run of minutes, and is read again from the system's cache in a fraction of one.
+"""
 
 _MARGIN = 1.05
 """Free memory must be this much more than the prediction: a device's memory is torn by what others hold."""
@@ -33,7 +41,7 @@ def plan_memory(
     footprint: Footprint, clip: ClipShape, *, device: str, asked: str = AUTO, free: int | None = None
 ) -> MemoryPlan:
     """The rung that was asked for, or the fastest one that fits into `free` bytes (None: unknown, so the fastest)."""
-    rungs = rungs_for(device) if asked == AUTO else (find_rung(asked, device=device),)
+    rungs = _rungs(footprint, device) if asked == AUTO else (find_rung(asked, device=device),)
     plan = None
     for rung in rungs:
         plan = _plan(footprint, clip, rung, device=device, free=free)
@@ -41,6 +49,14 @@ def plan_memory(
             break
     assert plan is not None
     return plan
+
+
+def _rungs(footprint: Footprint, device: str) -> Sequence[Measures]:
+    """The rungs that are worth taking, from the fastest on: on a CPU none that keeps a large text tower."""
+    rungs = rungs_for(device)
+    if kind_of(device) == "cpu" and footprint.weights(Part.TEXT) > LARGE_TEXT_TOWER:
+        return [rung for rung in rungs if rung.text_leaves]
+    return rungs
 
 
 def _plan(footprint: Footprint, clip: ClipShape, rung: Measures, *, device: str, free: int | None) -> MemoryPlan:

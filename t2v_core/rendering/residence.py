@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from t2v_core.models.modelscope.checkpoint import Part
-from t2v_core.rendering.devices import kind_of, no_gradients, synchronize, traits_of
+from t2v_core.rendering.devices import empty_cache, kind_of, no_gradients, synchronize, traits_of
 from t2v_core.rendering.measures import RUNGS, Measures
 from t2v_core.rendering.offload import BlockStream
 from t2v_core.rendering.plan import free_memory
@@ -99,11 +99,11 @@ class Residence:
                 yield part
 
     def _make_room(self, working: Part) -> None:
-        if not self._rung.in_turn:
-            return
-        for name in tuple(self._parts):
-            if name is not working:
-                self._send_away(name)
+        leaving = [name for name in self._parts if self._rung.sends_away(name, working=working)]
+        for name in leaving:
+            self._send_away(name)
+        if leaving and kind_of(self._device) == "cpu":
+            empty_cache(self._device)
 
     def _bring(self, name: Part) -> nn.Module:
         part = self._parts[name]

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from t2v_core.models.modelscope.attention import RememberedText, SpatialTransformer, TemporalTransformer
+from t2v_core.models.modelscope.attention import RememberedText, SpatialTransformer, TemporalTransformer, texts_in
 
 TOKENS_AT_ONCE = 4096
 """Tokens of a slice, at least one frame's or one place's: enough to keep a small GPU busy."""
@@ -47,7 +47,7 @@ def _by_frames(
 ) -> Tensor:
     """A spatial transformer: feature maps ((b f), c, h, w) with the text of one clip, sliced along f."""
     at_once = max(1, TOKENS_AT_ONCE // (x.shape[-2] * x.shape[-1]))
-    if x.shape[0] != frames or frames <= at_once:  # several clips have several texts
+    if x.shape[0] != frames or texts_in(text) > 1 or frames <= at_once:  # several clips have several texts
         return forward(x, text, frames, **rest)
     result = torch.empty_like(x)
     for start in range(0, frames, at_once):

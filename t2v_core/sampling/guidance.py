@@ -19,7 +19,7 @@ from t2v_core.sampling.denoiser import Denoise, Prediction
 from t2v_core.sampling.schedule import Level
 
 Predict = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""A network: latents (b, c, f, h, w), timesteps (b,) and text (b, n, d) or (b, f, n, d) to its raw output.
+"""A network: latents (1, c, f, h, w), a timestep (1,) and texts (b, n, d) or (b, f, n, d) to its raw output for each.
 
 That is (b, c, f, h, w). It's given float32 and casts to what its weights want; the output may have any floating dtype.
 """
@@ -120,8 +120,7 @@ def guided(
         for halves, text in found.calls(with_uncond=with_uncond, split=is_split):
             if announce is not None:
                 announce(level, halves)
-            batch = latents if len(halves) == 1 else repeat(latents, "b c f h w -> (k b) c f h w", k=len(halves))
-            made += predict(batch, _timesteps(batch, level), text).to(latents.dtype).chunk(len(halves))
+            made += predict(latents, _timesteps(latents, level), text).to(latents.dtype).chunk(len(halves))
         return made
 
     def output(latents: Tensor, level: Level) -> Tensor:

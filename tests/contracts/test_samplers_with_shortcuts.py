@@ -29,10 +29,10 @@ class Network:
         self.deep_clips = 0
 
     def __call__(self, latents, timesteps, text):
-        self.clips += len(latents)
+        self.clips += len(text)
 
         def deep():
-            self.deep_clips += len(latents)
+            self.deep_clips += len(text)
             return torch.tanh(latents.mean(dim=(3, 4), keepdim=True) + text.mean(dim=(1, 2)).reshape(-1, 1, 1, 1, 1))
 
         return torch.tanh(0.5 * latents + 0.5 * self.memo(deep) + timesteps.reshape(-1, 1, 1, 1, 1) / 900)

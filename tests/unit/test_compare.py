@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.compare import command, document, estimate, flops, limits, picture, results, table
+from benchmarks.compare import command, document, estimate, flops, limits, options, picture, results, table, worker
 from benchmarks.compare.cases import STEP, Case
 from benchmarks.compare.results import Results, Row, Session
 from benchmarks.compare.sizes import FULL, SMALL, Size, parse_size
@@ -41,7 +41,16 @@ def row(contender: str, *taken: float, session: str = SESSION.id, what: str = ST
 def small(tmp_path_factory):
     folder = tmp_path_factory.mktemp("compare")
     flags = ["--small", "--device", "cpu", "--threads", "1", "--rounds", "1", "--precisions", "fp32", "--no-memory"]
-    flags += ["--what", "step,end-to-end", "--folder", str(folder), "--json", str(folder / "results.json")]
+    flags += [
+        "--memory",
+        "text",
+        "--what",
+        "step,end-to-end",
+        "--folder",
+        str(folder),
+        "--json",
+        str(folder / "results.json"),
+    ]
     assert command.main(flags) == 0
     return json.loads((folder / "results.json").read_text(encoding="utf-8"))
 
@@ -68,10 +77,28 @@ def test_everybody_is_measured_and_gives_the_same(small):
 @pytest.mark.skipif(not HAS_PEERS, reason="diffusers, transformers and modelscope are the others")
 def test_the_machine_is_named(small):
     (session,) = small["sessions"]
+    assert " --memory text " in session["command"]
     assert session["machine"]["processor"]
     assert session["machine"]["torch"] == torch.__version__
     assert session["machine"]["diffusers"]
     assert session["limits"]["fp32"]["flops"] > 1e8
+
+
+@pytest.mark.parametrize(("flags", "rung"), [([], "auto"), (["--memory", "text"], "text")])
+def test_ours_saves_memory_as_it_is_told(tmp_path, monkeypatch, flags, rung):
+    wish = options.wish_of(
+        options.parser().parse_args(["--small", "--device", "cpu", "--folder", str(tmp_path), *flags])
+    )
+    given = {"device": "cpu", "precision": "fp32", "rung": wish.bench.rung}
+    ours = worker.make("ours", tmp_path, wish.bench.config, **given)
+    monkeypatch.setattr(ours._renderer, "resolve", lambda request: request)
+    assert ours._request(frames=2).memory == rung
+
+
+def test_a_rung_that_there_is_none_of_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        options.parser().parse_args(["--memory", "less"])
+    assert "'text'" in capsys.readouterr().err
 
 
 # --- arithmetic -------------------------------------------------------------------------------------------------------

@@ -228,7 +228,7 @@ def test_what_is_wrong_with_a_prompt_is_said_before_anything_runs(renderer, fiel
 def test_the_forecast_counts_every_text_and_the_longest_one(renderer):
     plain, several, long = (
         renderer.forecast(dataclasses.replace(REQUEST, prompt=prompt))
-        for prompt in ("a", "a AND b AND c", "0: a\n3: " + "cat " * 300)
+        for prompt in ("a", "a AND b AND c AND d AND e AND f", "0: a\n3: " + "cat " * 300)
     )
     assert plain.peak < several.peak
     assert plain.peak < long.peak

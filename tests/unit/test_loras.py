@@ -252,15 +252,16 @@ def test_a_distilled_lora_fills_open_fields_and_leaves_what_was_chosen(host, ren
 
 
 def passes_of(renderer, monkeypatch, **changes):
-    """The batch of each of the UNet's passes, and the video."""
+    """How many texts each of the UNet's passes has, and the video."""
+    from t2v_core.models.modelscope.attention import texts_in
     from t2v_core.models.modelscope.unet import UNet3D
 
     batches, forward = [], UNet3D.forward
 
-    def counted(self, latents, *rest):
+    def counted(self, latents, timesteps, text):
         if latents.device.type != "meta":  # a forecast goes through it without computing
-            batches.append(latents.shape[0])
-        return forward(self, latents, *rest)
+            batches.append(texts_in(text))
+        return forward(self, latents, timesteps, text)
 
     with monkeypatch.context() as patch:
         patch.setattr(UNet3D, "forward", counted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import weakref
 
 import numpy as np
 import pytest
@@ -97,7 +98,7 @@ def test_a_run_that_is_short_of_memory_ends_with_the_same_frames_on_a_lower_rung
     assert np.abs(np.asarray(video.frames).astype(int) - np.asarray(expected).astype(int)).max() <= 1
     assert not video.partial
     assert "after memory ran out" in video.notes["Memory"]
-    assert measures.words(measures.find_rung("parts", device="cpu"))[0] in service.infotext_of(video)
+    assert measures.words(measures.find_rung("text", device="cpu"))[0] in service.infotext_of(video)
 
 
 @pytest.mark.parametrize("times", [1, pytest.param(3, marks=pytest.mark.slow)])
@@ -201,6 +202,32 @@ def test_with_one_part_at_a_time_no_other_is_held_and_a_known_prompt_needs_no_to
     loads = []
     render(renderer, Run(lambda event: loads.append(event.total) if is_loading(event) else None), memory="parts")
     assert len(set(loads)) == 2, "the UNet and the autoencoder, but not the text tower"
+
+
+def test_a_text_tower_that_leaves_comes_back_for_the_next_prompt_and_nothing_else_does(renderer):
+    held, towers, loads = {}, [], []
+
+    def look(event):
+        residence = renderer._model._residence if renderer._model else {}
+        if is_loading(event):
+            loads.append(event.total)
+        elif isinstance(event, Progress) and event.done:
+            held.setdefault(event.stage, set()).add(frozenset(part for part in Part if part in residence))
+            if event.stage is Stage.TEXT:
+                towers.append(weakref.ref(residence._parts[Part.TEXT]))
+            else:
+                assert not any(tower() for tower in towers), "somebody else holds it"
+
+    render(renderer, Run(look), memory="text")
+    others = {Part.UNET, Part.AUTOENCODER}
+    assert held == {Stage.TEXT: {frozenset({Part.TEXT})}, Stage.SAMPLING: {frozenset({Part.UNET})},
+                    Stage.DECODING: {frozenset(others)}}  # fmt: skip
+    for collected in (held, towers, loads):
+        collected.clear()
+    render(renderer, Run(look), memory="text", prompt="another")
+    assert len(set(loads)) == 1, "the text tower alone"
+    assert held == {Stage.TEXT: {frozenset(Part)}, Stage.SAMPLING: {frozenset(others)},
+                    Stage.DECODING: {frozenset(others)}}  # fmt: skip
 
 
 def test_a_second_run_loads_nothing_where_there_is_room(renderer):

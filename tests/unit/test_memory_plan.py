@@ -11,12 +11,13 @@ import torch
 from model_layouts import TINY
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from t2v_core.models.catalogue import DEMO, find_model
 from t2v_core.models.loading import build
 from t2v_core.models.modelscope.checkpoint import Part
 from t2v_core.models.modelscope.config import ModelConfig
 from t2v_core.rendering.footprint import ClipShape, Footprint
 from t2v_core.rendering.measures import MEMORY, RUNGS, find_rung, rungs_for, words
-from t2v_core.rendering.memory_plan import plan_memory
+from t2v_core.rendering.memory_plan import LARGE_TEXT_TOWER, plan_memory
 from t2v_core.rendering.number_formats import NumberFormat
 from t2v_core.rendering.simulation import Growth, LiveBytes, trace
 
@@ -122,8 +123,11 @@ def test_a_prediction_loads_neither_the_compiler_nor_symbolic_algebra():
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
-@pytest.mark.parametrize(("free", "rung"), [(5e9, "all"), (3.9e9, "parts"), (3.45e9, "halves"), (3.3e9, "slices"),
-                                            (2.2e9, "blocks"), (1e6, "blocks"), (None, "all")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("free", "rung"),
+    [(5e9, "all"), (4.2e9, "text"), (3.9e9, "parts"), (3.45e9, "halves"), (3.3e9, "slices"), (2.2e9, "blocks"),
+     (1e6, "blocks"), (None, "all")],
+)  # fmt: skip
 def test_the_fastest_rung_that_fits_is_chosen(full_size, free, rung):
     clip = ClipShape(16, 32, 32, guided=True)
     plan = plan_memory(full_size, clip, device="cuda", free=None if free is None else int(free))
@@ -147,13 +151,44 @@ def test_frames_are_decoded_together_as_far_as_there_is_room(full_size):
 
 
 def test_a_cpu_has_no_other_place_for_weights_to_wait_in():
-    assert [rung.name for rung in rungs_for("cpu")] == ["all", "parts", "halves", "slices"]
+    assert [rung.name for rung in rungs_for("cpu")] == ["all", "text", "parts", "halves", "slices"]
     assert find_rung("blocks", device="cpu").name == "slices"
     assert find_rung("blocks", device="cuda:1").name == "blocks"
 
 
+def test_a_cpu_keeps_a_large_text_tower_only_if_it_is_asked_to():
+    clip = ClipShape(4, 32, 32, guided=True)
+    large = footprint(ModelConfig(), HALF, "cpu")
+    assert large.weights(Part.TEXT) > LARGE_TEXT_TOWER
+    for free in (None, 10**12):
+        assert plan_memory(large, clip, device="cpu", free=free).rung.name == "text"
+    assert plan_memory(large, clip, device="cpu", free=10**6).rung.name == "slices"
+    assert plan_memory(large, clip, device="cpu", asked="all", free=10**12).rung.name == "all"
+
+
+@pytest.mark.parametrize("config", [TINY, find_model(DEMO, ()).config], ids=["tiny", "demo"])
+def test_a_small_text_tower_stays_for_the_next_prompt(config):
+    clip = ClipShape(4, 8, 8, guided=True)
+    assert plan_memory(footprint(config, device="cpu"), clip, device="cpu", free=10**12).rung.name == "all"
+
+
+def test_what_is_not_on_the_device_while_the_unet_works():
+    away = {rung.name: {part for part in Part if rung.sends_away(part, working=Part.UNET)} for rung in RUNGS}
+    assert away["all"] == set()
+    assert away["text"] == {Part.TEXT}
+    assert all(away[rung.name] == {Part.TEXT, Part.AUTOENCODER} for rung in RUNGS[2:])
+    assert not any(rung.sends_away(Part.TEXT, working=Part.TEXT) for rung in RUNGS)
+
+
+def test_the_weights_that_count_are_those_that_stay(full_size):
+    text, unet, autoencoder = (full_size.weights(part) for part in Part)
+    rung = find_rung("text", device="cuda")
+    resident = [full_size._resident(part, rung) for part in Part]
+    assert resident == [text + unet + autoencoder, unet + autoencoder, unet + autoencoder]
+
+
 def test_every_rung_has_a_name_to_ask_for_and_words_for_people():
-    assert MEMORY == ("auto", "all", "parts", "halves", "slices", "blocks")
+    assert MEMORY == ("auto", "all", "text", "parts", "halves", "slices", "blocks")
     assert words(RUNGS[0]) == ()
     assert all(len(words(rung)) == index for index, rung in enumerate(RUNGS))
 

@@ -5,9 +5,18 @@ import torch
 from torch import nn
 
 from t2v_core.models import cpu_kernels
-from t2v_core.models.modelscope.attention import RememberedText, attend
+from t2v_core.models.modelscope.attention import FeedForward, RememberedText, attend
+from t2v_core.models.modelscope.blocks import TemporalConv
 from t2v_core.models.modelscope.config import AutoencoderConfig, UNetConfig
-from t2v_core.models.modelscope.layers import Conv2d, JoinedLinear, Packable, pack, unpack
+from t2v_core.models.modelscope.layers import (
+    WIDEST_DOUBLED,
+    Conv2d,
+    DoublingConv2d,
+    JoinedLinear,
+    Packable,
+    pack,
+    unpack,
+)
 from t2v_core.models.modelscope.unet import UNet3D
 from t2v_core.models.modelscope.vae import Autoencoder
 
@@ -98,6 +107,87 @@ def test_maps_of_changing_size_turn_a_convolution_back_and_forth():
             assert torch.allclose(conv(maps, plus=more), expected, atol=1e-5)
     unpack(conv)
     assert torch.equal(conv.weight, weight)
+
+
+@needs_kernels
+@pytest.mark.parametrize("size", [None, (10, 13), (9, 14), (9, 13)])
+def test_a_convolution_of_doubled_maps_gives_the_same_without_doubling_them(size, monkeypatch):
+    conv = filled(DoublingConv2d(32))
+    maps = torch.randn(2, 32, 5, 7).contiguous(memory_format=torch.channels_last)
+    bits_before = conv.weight.clone()
+    with torch.inference_mode():
+        plain = conv(maps, size)
+        pack(conv)
+        if size is None:
+            monkeypatch.delattr(torch.nn.functional, "interpolate")
+        packed = conv(maps, size)
+    assert plain.shape[-2:] == (size or (10, 14))
+    assert torch.allclose(packed, plain, atol=1e-5)
+    assert packed.is_contiguous(memory_format=torch.channels_last)
+    with pytest.raises(RuntimeError, match="unpack it first"):
+        conv.to(torch.bfloat16)
+    unpack(conv)
+    assert torch.equal(conv.weight, bits_before)
+
+
+@needs_kernels
+def test_sums_of_weights_are_as_near_to_exact_as_bf16_is():
+    if not cpu_kernels.usable(torch.bfloat16):
+        pytest.skip("torch has no oneDNN for bf16 here")
+    conv = filled(DoublingConv2d(64), torch.bfloat16)
+    maps = torch.randn(1, 64, 8, 8).bfloat16().contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        exact = filled(DoublingConv2d(64)).float()
+        exact.load_state_dict({name: value.float() for name, value in conv.state_dict().items()})
+        wanted = exact(maps.float())
+        pack(conv)
+        error = torch.linalg.norm(conv(maps).float() - wanted) / torch.linalg.norm(wanted)
+    assert error < 2**-8
+
+
+@needs_kernels
+def test_layers_that_are_too_wide_for_four_kernels_keep_their_one():
+    conv = filled(DoublingConv2d(WIDEST_DOUBLED + 1))
+    pack(conv)
+    assert not conv.is_packed
+
+
+@needs_kernels
+@pytest.mark.parametrize("size", [(16, 16), (16, 8), (9, 7), (3, 2)])
+def test_a_network_can_be_arranged_for_a_size_before_its_first_latents(size, monkeypatch):
+    network, late = unet(), unet()
+    pack(network)
+    pack(late)
+    with torch.inference_mode():
+        expected = late(*inputs(1, 2, *size))
+        network.arrange_for(*size)
+        monkeypatch.setattr(Conv2d, "_plain", None)  # nothing is left to be turned
+        assert torch.equal(network(*inputs(1, 2, *size)), expected)
+
+
+def test_norms_over_a_whole_clip_see_channels_last_maps():
+    network, seen = unet(), []
+    for module in network.modules():
+        if isinstance(module, TemporalConv):
+            for block in module.children():
+                block[0].register_forward_hook(lambda norm, args, output: seen.append((args[0], output)))
+    with torch.inference_mode():
+        network(*inputs(1, 3, 8, 8))
+    assert seen
+    for given, found in seen:
+        # torch takes the stride of the batch for a hint, even where there is but one.
+        assert given.stride() == found.stride() == (given[0].numel(), 1, *given.stride()[2:])
+
+
+@needs_kernels
+def test_a_feed_forward_in_parts_gives_the_same_bits():
+    layer = filled(FeedForward(32))
+    pack(layer)
+    tokens, more = torch.randn(2, 1, 3, 5000, 32)
+    with torch.inference_mode():
+        whole = layer._rows(tokens, more)
+        assert torch.equal(layer(tokens, plus=more), whole)
+        assert torch.allclose(layer(tokens) + more, whole, atol=1e-5)
 
 
 @needs_kernels

@@ -44,10 +44,10 @@ def test_it_is_one_call_of_two_by_default_and_two_of_one_when_split():
     guided(batched, Prediction.EPS, Texts.of(COND, UNCOND), scale=5)(LATENTS, LEVEL)
     guided(split, Prediction.EPS, Texts.of(COND, UNCOND), scale=5, split=True)(LATENTS, LEVEL)
     ((latents, timesteps, text),) = batched.calls
-    assert latents.shape == (2, 4, 2, 3, 5)
-    assert timesteps.tolist() == [300.0, 300.0]
+    assert latents.shape == (1, 4, 2, 3, 5)
+    assert timesteps.tolist() == [300.0]
     assert torch.equal(text, torch.cat([UNCOND, COND]))
-    assert [call[0].shape[0] for call in split.calls] == [1, 1]
+    assert [call[2].shape[0] for call in split.calls] == [1, 1]
 
 
 @pytest.mark.parametrize("uncond", [None, UNCOND, UNCOND[:, :3]])
@@ -98,7 +98,7 @@ def test_rescale_acts_on_the_raw_output_before_it_is_turned_into_clean_latents()
 
 def test_a_constant_output_stays_finite_under_rescale():
     denoise = guided(
-        lambda latents, timesteps, text: torch.zeros_like(latents),
+        lambda latents, timesteps, text: torch.zeros_like(latents).repeat(len(text), 1, 1, 1, 1),
         Prediction.EPS, Texts.of(COND, UNCOND), scale=9, rescale=0.7,
     )  # fmt: skip
     assert denoise(LATENTS, LEVEL).isfinite().all()
@@ -123,7 +123,7 @@ def test_several_texts_are_each_followed_by_their_weight(split):
     found = guided(network, Prediction.SAMPLE, texts, scale=4.0, split=split)(LATENTS, LEVEL)
     away = [weight * (alone(text) - alone(UNCOND)) for text, weight in texts.conds]
     assert torch.allclose(found, alone(UNCOND) + 4 * sum(away), atol=1e-5)
-    assert [len(call[0]) for call in network.calls] == ([1] * 4 if split else [4])
+    assert [len(call[2]) for call in network.calls] == ([1] * 4 if split else [4])
 
 
 def test_weights_that_are_whole_at_scale_1_need_no_unconditional_text():
@@ -131,7 +131,7 @@ def test_weights_that_are_whole_at_scale_1_need_no_unconditional_text():
     texts = Texts(None, ((COND, 0.75), (SECOND, 0.25)))
     found = guided(network, Prediction.SAMPLE, texts, scale=1.0)(LATENTS, LEVEL)
     assert torch.allclose(found, 0.75 * alone(COND) + 0.25 * alone(SECOND), atol=1e-6)
-    assert [len(call[0]) for call in network.calls] == [2]
+    assert [len(call[2]) for call in network.calls] == [2]
 
 
 def test_late_steps_follow_several_texts_in_their_proportion():
@@ -139,7 +139,7 @@ def test_late_steps_follow_several_texts_in_their_proportion():
     texts = Texts(UNCOND, ((COND, 3.0), (SECOND, 1.0)))
     found = guided(network, Prediction.SAMPLE, texts, scale=9.0, until=LEVEL)(LATENTS, LEVEL)
     assert torch.allclose(found, 0.75 * alone(COND) + 0.25 * alone(SECOND), atol=1e-6)
-    assert [len(call[0]) for call in network.calls] == [2]
+    assert [len(call[2]) for call in network.calls] == [2]
 
 
 def test_a_single_text_without_its_whole_weight_is_drawn_back_to_the_unconditional():

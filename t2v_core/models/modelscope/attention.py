@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
+from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from t2v_core.models.modelscope.layers import GatedLinear, JoinedLinear, Linear, PlacewiseLinear
@@ -20,6 +20,8 @@ OVER_FRAMES = "f p (heads d) -> p heads f d"
 _LARGEST_GRID = 65_535
 # Beyond this a processor's fused attention is faster than products in 16 bits.
 _SHORT_SEQUENCE = 32
+# As many tokens go through a feed-forward at once on a processor; see benchmarks/layers.py.
+_ROWS_AT_ONCE = 4096
 
 
 class RememberedText:
@@ -145,6 +147,18 @@ class FeedForward(nn.Module):
 
     def forward(self, tokens: Tensor, *, plus: Tensor | None = None) -> Tensor:
         """(..., dim) to (..., dim), with `plus` added."""
+        if not self.net[0].proj.is_packed:
+            return self._rows(tokens, plus)
+        # A processor takes as long for a part of the rows after another, and the wide middle stays in its caches.
+        result = torch.empty_like(tokens)
+        parts = [
+            rows.flatten(0, -2).split(_ROWS_AT_ONCE) for rows in (tokens, result, *(() if plus is None else (plus,)))
+        ]
+        for rows, found, *more in zip(*parts, strict=True):
+            found.copy_(self._rows(rows, *more))
+        return result
+
+    def _rows(self, tokens: Tensor, plus: Tensor | None = None) -> Tensor:
         return self.net[2](self.net[0](tokens), plus=plus)
 
 
@@ -161,8 +175,13 @@ class TransformerBlock(nn.Module):
         self.norm3 = nn.LayerNorm(dim)
 
     def forward(self, tokens: Tensor, text: Tensor | RememberedText | None) -> Tensor:
-        """Tokens (b, f, p, c), text as `Attention` takes it, or None to attend to the tokens once more."""
+        """Tokens (b, f, p, c), text as `Attention` takes it, or None to attend to the tokens once more.
+
+        The tokens of one clip with several texts become as many clips, once the text has its say.
+        """
         tokens = self.attn1(self.norm1(tokens), plus=tokens)
+        if text is not None and tokens.shape[0] < (texts := texts_in(text)):
+            tokens = repeat(tokens, "1 f p c -> b f p c", b=texts)
         tokens = self.attn2(self.norm2(tokens), text, plus=tokens)
         return self.ff(self.norm3(tokens), plus=tokens)
 
@@ -181,7 +200,10 @@ class SpatialTransformer(nn.Module):
         start_at_zero(self.proj_out)
 
     def forward(self, x: Tensor, text: Tensor | RememberedText, frames: int) -> Tensor:
-        """Feature maps ((b f), c, h, w) and text as `Attention` takes it; statistics of the norm are one frame's."""
+        """Feature maps ((b f), c, h, w) and text as `Attention` takes it; statistics of the norm are one frame's.
+
+        The maps may be of one clip where there are several texts: the result has a clip for each.
+        """
         tokens = self.proj_in(rearrange(self.norm(x), "(b f) c h w -> b f (h w) c", f=frames))
         for block in self.transformer_blocks:
             tokens = block(tokens, text)
@@ -210,7 +232,14 @@ class TemporalTransformer(nn.Module):
         return _projected_onto(x, tokens, self.proj_out, frames=frames)
 
 
+def texts_in(text: Tensor | RememberedText) -> int:
+    """How many texts there are, one for each clip."""
+    return (text.features if isinstance(text, RememberedText) else text).shape[0]
+
+
 def _projected_onto(x: Tensor, tokens: Tensor, projection: Linear | PlacewiseLinear, *, frames: int) -> Tensor:
     """Feature maps ((b f), c, h, w) and the projection of their transformed tokens, added."""
     shortcut = rearrange(x, "(b f) c h w -> b f (h w) c", f=frames)
+    if len(shortcut) < len(tokens):
+        shortcut = repeat(shortcut, "1 f p c -> b f p c", b=len(tokens))
     return rearrange(projection(tokens, plus=shortcut), "b f (h w) c -> (b f) c h w", h=x.shape[-2])

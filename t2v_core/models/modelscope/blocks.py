@@ -5,15 +5,12 @@ Feature maps are ((b f), c, h, w) in channels-last memory; `frames` says how man
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
-import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from t2v_core.models.modelscope.attention import start_at_zero
-from t2v_core.models.modelscope.layers import Conv2d, FramewiseConv, Linear, add, silu
+from t2v_core.models.modelscope.layers import Conv2d, DoublingConv2d, FramewiseConv, Linear, add, silu
 
 
 class TemporalConv(nn.Module):
@@ -31,19 +28,21 @@ class TemporalConv(nn.Module):
     def forward(self, x: Tensor, frames: int) -> Tensor:
         """((b f), c, h, w) to the same."""
         # One clip at a time: its frames lie side by side, and what is between the layers is half as large.
-        clips = [self._clip(clip) for clip in rearrange(x, "(b f) c h w -> b f (h w) c", f=frames)]
+        clips = [self._clip(clip[None]) for clip in rearrange(x, "(b f) c h w -> b f (h w) c", f=frames)]
         together = clips[0] if len(clips) == 1 else torch.cat(clips)
-        return rearrange(together, "f (h w) c -> f c h w", h=x.shape[-2])
+        return rearrange(together, "b f (h w) c -> (b f) c h w", h=x.shape[-2])
 
     def _clip(self, clip: Tensor) -> Tensor:
-        """(f, p, c) to the same."""
-        hidden = clip
+        """(1, f, p, c) to the same."""
+        # From four axes with the batch in front these are channels-last maps, which norm and convolution stay with;
+        # an axis of 1 that is put in later has a stride that torch takes for another order.
+        hidden = maps = rearrange(clip, "b f p c -> b c f p")
         for block in (self.conv1, self.conv2, self.conv3, self.conv4):
-            normed = rearrange(block[0](rearrange(hidden, "f p c -> 1 c f p")), "1 c f p -> f p c")
-            conv, shortcut = cast(FramewiseConv, block[-1]), clip if block is self.conv4 else None
-            # Dropout comes between the SiLU and the convolution, which are else one step.
-            hidden = add(conv.convolve(block[1:-1](normed)), shortcut) if self.training else conv(normed, plus=shortcut)
-        return hidden
+            hidden = silu(block[0](hidden))
+            for between in block[2:-1]:
+                hidden = between(hidden)
+            hidden = block[-1](hidden, plus=maps if block is self.conv4 else None)
+        return rearrange(hidden, "b c f p -> b f p c")
 
 
 class ResidualBlock(nn.Module):
@@ -65,8 +64,11 @@ class ResidualBlock(nn.Module):
         self.temopral_conv = TemporalConv(out_dim, norm_groups=norm_groups, dropout=dropout)
 
     def forward(self, x: Tensor, time: Tensor, frames: int) -> Tensor:
-        """Feature maps ((b f), dim, h, w) and timestep embedding (b, time_dim) to ((b f), out_dim, h, w)."""
-        shift = repeat(self.emb_layers(time), "b c -> (b f) c 1 1", f=frames)
+        """Feature maps ((b f), dim, h, w) and timestep embedding (b, time_dim) to ((b f), out_dim, h, w).
+
+        The embedding may be (1, time_dim) for all clips.
+        """
+        shift = repeat(self.emb_layers(time), "b c -> (b f) c 1 1", f=len(x) // len(time))
         hidden = add(self.in_layers[2](silu(self.in_layers[0](x))), shift)
         hidden = self.out_layers[2](silu(self.out_layers[0](hidden)))
         hidden = self.out_layers[3](hidden, plus=self.skip_connection(x))
@@ -93,9 +95,8 @@ class Upsample(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.conv = Conv2d(dim, dim, 3, padding=1)
+        self.conv = DoublingConv2d(dim)
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """((b f), c, h, w) to ((b f), c, *size), where size is 2h or 2h - 1, and 2w or 2w - 1."""
-        height, width = size
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest")[..., :height, :width])
+        return self.conv(x, size)

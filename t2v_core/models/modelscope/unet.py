@@ -10,12 +10,19 @@ import math
 from collections.abc import Callable
 
 import torch
-from einops import rearrange
+from einops import rearrange, repeat
 from torch import Tensor, nn
 
-from t2v_core.models.modelscope.attention import SpatialTransformer, TemporalTransformer, start_at_zero
+from t2v_core.models.modelscope.attention import (
+    RememberedText,
+    SpatialTransformer,
+    TemporalTransformer,
+    start_at_zero,
+    texts_in,
+)
 from t2v_core.models.modelscope.blocks import Downsample, ResidualBlock, Upsample
 from t2v_core.models.modelscope.config import UNetConfig
+from t2v_core.models.modelscope.layers import Conv2d
 
 Memo = Callable[[Callable[[], Tensor]], Tensor]
 """Is given a computation and answers with its result, or with what an earlier one gave in its place."""
@@ -71,19 +78,23 @@ class UNet3D(nn.Module):
         )
         start_at_zero(self.out[-1])
 
-    def forward(self, latents: Tensor, timesteps: Tensor, text: Tensor, *, memo: Memo | None = None) -> Tensor:
+    def forward(
+        self, latents: Tensor, timesteps: Tensor, text: Tensor | RememberedText, *, memo: Memo | None = None
+    ) -> Tensor:
         """Predict what the model was trained to predict (noise, velocity or clean latents).
 
+        Up to the first layer that sees the text, one clip with several texts is computed once.
+
         Args:
-            latents: (b, c, f, h, w), any f, h, w from 1 on.
-            timesteps: (b,), 0 to 999, fractions allowed.
+            latents: (b, c, f, h, w), any f, h, w from 1 on, or (1, c, f, h, w) for all texts.
+            timesteps: as many as latents, 0 to 999, fractions allowed.
             text: (b, n, d), the text tower's output, or (b, f, n, d), one for each frame.
             memo: stands between the network and its deep blocks; without one they run.
 
         Returns:
             (b, c, f, h, w).
         """
-        frames = latents.shape[2]
+        frames, texts = latents.shape[2], texts_in(text)
         moment = timestep_embedding(timesteps, self.config.dim)
         if self.guidance is not None:
             moment = moment + self.guidance.to(moment.device)
@@ -96,7 +107,7 @@ class UNet3D(nn.Module):
 
         def up(x: Tensor, blocks: list[nn.Module], skips: list[Tensor]) -> Tensor:
             for block in blocks:
-                x = torch.cat([x, skips.pop()], dim=1)
+                x = torch.cat([x, _for_each(skips.pop(), len(x))], dim=1)
                 size = (skips[-1].shape[-2], skips[-1].shape[-1]) if skips else (0, 0)
                 x = _apply(block, x, time=time, text=text, frames=frames, size=size)
             return x
@@ -109,7 +120,19 @@ class UNet3D(nn.Module):
             return up(middle, outputs[:-OUTER_BLOCKS], all_skips)
 
         x = up(memo(deep) if memo else deep(), outputs[-OUTER_BLOCKS:], skips)
-        return rearrange(self.out(x), "(b f) c h w -> b c f h w", f=frames)
+        return rearrange(_for_each(self.out(x), texts * frames), "(b f) c h w -> b c f h w", f=frames)
+
+    def arrange_for(self, height: int, width: int) -> None:
+        """Have the forms of packed layers that are the fastest for latents of this size, before the first of them."""
+        sizes = [(height, width)]
+        for block in self.input_blocks:
+            if isinstance(block, Downsample):
+                sizes.append((-(-sizes[-1][0] // 2), -(-sizes[-1][1] // 2)))
+            _arrange(block, sizes[-1])
+        for block in (self.middle_block, *self.output_blocks):
+            _arrange(block, sizes[-1])
+            if any(isinstance(layer, Upsample) for layer in block.children()):
+                sizes.pop()
 
     def _layers(self, dim: int, out_dim: int, level: int) -> list[nn.Module]:
         attends = 1 / 2**level in self.config.attn_scales
@@ -138,8 +161,25 @@ def timestep_embedding(timesteps: Tensor, dim: int) -> Tensor:
     return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
+def _arrange(block: nn.Module, size: tuple[int, int]) -> None:
+    for layer in block.modules():
+        if isinstance(layer, Conv2d) and layer.is_packed:
+            layer.arrange_for(*size)
+
+
+def _for_each(maps: Tensor, count: int) -> Tensor:
+    """One clip's feature maps (f, c, h, w) once for each of the texts, so that there are `count`; else as they are."""
+    return maps if len(maps) == count else repeat(maps, "f c h w -> (b f) c h w", b=count // len(maps))
+
+
 def _apply(
-    block: nn.Module, x: Tensor, *, time: Tensor, text: Tensor, frames: int, size: tuple[int, int] = (0, 0)
+    block: nn.Module,
+    x: Tensor,
+    *,
+    time: Tensor,
+    text: Tensor | RememberedText,
+    frames: int,
+    size: tuple[int, int] = (0, 0),
 ) -> Tensor:
     """Run the layers of one block, each with what its kind needs; `size` is what an upsampling must reach."""
     for layer in block if isinstance(block, nn.ModuleList) else (block,):

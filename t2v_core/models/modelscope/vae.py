@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from t2v_core.models.modelscope.attention import attend
 from t2v_core.models.modelscope.config import AutoencoderConfig
-from t2v_core.models.modelscope.layers import Conv2d, silu
+from t2v_core.models.modelscope.layers import Conv2d, DoublingConv2d, silu
 
 
 class Autoencoder(nn.Module):
@@ -160,11 +160,11 @@ class DoublingConv(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.conv = Conv2d(dim, dim, 3, padding=1)
+        self.conv = DoublingConv2d(dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, dim, h, w) to (n, dim, 2h, 2w)."""
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        return self.conv(x)
 
 
 def _residuals(dim: int, out_dim: int, *, count: int, groups: int) -> nn.ModuleList:
