@@ -76,7 +76,7 @@ def _measure(options: argparse.Namespace) -> dict[str, object]:
 
     width, height, frames = map(int, options.shapes[0].split("x"))
     request = GenerationRequest(
-        prompt="a red ball", model=str(options.folder / ORIGINAL), seed=1, steps=1, width=width, height=height,
+        prompt="a red ball", model=str(options.folder / ORIGINAL), seed=1, steps=3, width=width, height=height,
         frames=frames, precision=options.precision, memory=options.memory,
     )  # fmt: skip
     renderer = LocalRenderer(StandaloneHost(None, options.device))

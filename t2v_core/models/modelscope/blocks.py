@@ -38,10 +38,11 @@ class TemporalConv(nn.Module):
         # an axis of 1 that is put in later has a stride that torch takes for another order.
         hidden = maps = rearrange(clip, "b f p c -> b c f p")
         for block in (self.conv1, self.conv2, self.conv3, self.conv4):
-            hidden = silu(block[0](hidden))
-            for between in block[2:-1]:
-                hidden = between(hidden)
-            hidden = block[-1](hidden, plus=maps if block is self.conv4 else None)
+            norm, _, *dropout, conv = block
+            hidden = silu(norm(hidden))
+            for layer in dropout:
+                hidden = layer(hidden)
+            hidden = conv(hidden, plus=maps if block is self.conv4 else None)
         return rearrange(hidden, "b c f p -> b f p c")
 
 
