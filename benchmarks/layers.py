@@ -17,8 +17,16 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from t2v_core.models import cpu_kernels
-from t2v_core.models.modelscope.attention import attend
-from t2v_core.models.modelscope.layers import Conv2d, FramewiseConv, GatedLinear, JoinedLinear, Linear, pack
+from t2v_core.models.modelscope.attention import FeedForward, attend
+from t2v_core.models.modelscope.layers import (
+    Conv2d,
+    DoublingConv2d,
+    FramewiseConv,
+    GatedLinear,
+    JoinedLinear,
+    Linear,
+    pack,
+)
 
 Form = Callable[[], Tensor]
 
@@ -72,6 +80,9 @@ def choices(dtype: torch.dtype, *, frames: int, scale: int) -> Iterator[Choice]:
         yield _convolution(dtype, frames=frames, side=side, dim=dim // scale)
     for places, dim in ((1024, 320), (64, 1280)):
         yield _over_frames(dtype, frames=frames, places=places // scale, dim=dim // scale)
+    for side, dim in ((16, 640), (64, 256)):
+        yield _doubled(dtype, frames=frames, side=side // scale, dim=dim // scale)
+    yield _by_rows(dtype, rows=frames * 1024 // scale, dim=320 // scale)
     for places, heads in ((1024, 5), (64, 20)):
         yield _few_tokens(dtype, frames=frames, places=places // scale, heads=heads)
 
@@ -159,6 +170,30 @@ def _over_frames(dtype: torch.dtype, *, frames: int, places: int, dim: int) -> C
             "2D": lambda: plain(maps),
             "3D": lambda: F.conv3d(volume, weight, bias, padding=(1, 0, 0))[..., 0],
         },
+    )
+
+
+def _doubled(dtype: torch.dtype, *, frames: int, side: int, dim: int) -> Choice:
+    maps = torch.randn(frames, dim, side, side, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    layer, whole = DoublingConv2d(dim).to(dtype), Conv2d(dim, dim, 3, padding=1, dtype=dtype)
+    whole.load_state_dict(layer.state_dict())
+    pack(layer)
+    pack(whole)
+    return Choice(
+        f"3×3 convolution of {frames} maps of {side}×{side} that are doubled, {dim} channels",
+        {
+            "2×2, four times": lambda: layer(maps),
+            "3×3 of doubled maps": lambda: whole(F.interpolate(maps, scale_factor=2.0, mode="nearest")),
+        },
+    )
+
+
+def _by_rows(dtype: torch.dtype, *, rows: int, dim: int) -> Choice:
+    tokens, layer = torch.randn(1, 1, rows, dim, dtype=dtype), FeedForward(dim).to(dtype)
+    pack(layer)
+    return Choice(
+        f"feed-forward of {rows} × {dim}",
+        {"some rows at a time": lambda: layer(tokens, plus=tokens), "all": lambda: layer._rows(tokens, tokens)},
     )
 
 

@@ -238,8 +238,7 @@ def _pretend_packed(network: nn.Module) -> None:
             layer.is_packed = True
         elif isinstance(layer, DoublingConv2d) and layer.in_channels <= WIDEST_DOUBLED:
             kernel = _PlaceKernel(layer.out_channels)
-            layer._packed = cast(Any, {(row, column): kernel for row in (0, 1) for column in (0, 1)})
-            layer.is_packed = True
+            layer._kernels = cast(Any, {(row, column): kernel for row in (0, 1) for column in (0, 1)})
 
 
 @functools.lru_cache(maxsize=8)

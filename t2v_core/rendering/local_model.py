@@ -60,7 +60,7 @@ class LocalModel:
         self._ladder = Ladder(rungs_for(plan.device), RUNGS[0], device=plan.device, lowered=self._lower)
         self._working: Part | None = None
         self._decode_chunk = 1
-        self._latent_size = (1, 1)
+        self._latent_size: tuple[int, int] | None = None
         self._prompts = prompts or PromptCache()
         self._formats = {part: number_format(plan.precision_of(part), device=plan.device) for part in Part}
         self.identity = ModelIdentity(folder.name, model_hash(folder, progress=_loading(run)))
@@ -223,7 +223,8 @@ class LocalModel:
         """The UNet in its own number format, from and to float32 latents."""
         unet, dtype = self._part(Part.UNET, run), self._formats[Part.UNET].computes
         assert isinstance(unet, UNet3D)
-        unet.arrange_for(*self._latent_size)
+        if self._latent_size is not None:
+            unet.arrange_for(*self._latent_size)
         embedding = self._loras.guidance_embedding(self._embedded_guidance)
         unet.guidance = None if embedding is None else embedding.to(self._plan.device)  # type: ignore[assignment]
 

@@ -5,11 +5,11 @@ import torch
 from torch import nn
 
 from t2v_core.models import cpu_kernels
+from t2v_core.models.modelscope import layers
 from t2v_core.models.modelscope.attention import FeedForward, RememberedText, attend
 from t2v_core.models.modelscope.blocks import TemporalConv
 from t2v_core.models.modelscope.config import AutoencoderConfig, UNetConfig
 from t2v_core.models.modelscope.layers import (
-    WIDEST_DOUBLED,
     Conv2d,
     DoublingConv2d,
     JoinedLinear,
@@ -146,10 +146,17 @@ def test_sums_of_weights_are_as_near_to_exact_as_bf16_is():
 
 
 @needs_kernels
-def test_layers_that_are_too_wide_for_four_kernels_keep_their_one():
-    conv = filled(DoublingConv2d(WIDEST_DOUBLED + 1))
-    pack(conv)
-    assert not conv.is_packed
+def test_layers_that_are_too_wide_for_four_kernels_keep_their_one(monkeypatch):
+    monkeypatch.setattr(layers, "WIDEST_DOUBLED", 31)
+    conv = filled(DoublingConv2d(32))
+    maps, bits_before = torch.randn(1, 32, 4, 4), conv.weight.clone()
+    with torch.inference_mode():
+        plain = conv(maps)
+        pack(conv)
+        assert conv.weight.is_meta
+        assert torch.allclose(conv(maps), plain, atol=1e-5)
+    unpack(conv)
+    assert torch.equal(conv.weight, bits_before)
 
 
 @needs_kernels

@@ -10,6 +10,7 @@ import torch
 
 from t2v_core.errors import RequestError
 from t2v_core.hosts.standalone import StandaloneHost
+from t2v_core.models.modelscope.attention import texts_in
 from t2v_core.models.modelscope.unet import UNet3D
 from t2v_core.rendering.local import LocalRenderer
 from t2v_core.request import FIELDS, GenerationRequest, ModelDefaults
@@ -74,14 +75,14 @@ def renderer():
 
 
 def render(renderer, **changes):
-    """The frames, how many clips the network was given call by call, and in how many calls its middle ran."""
+    """The frames, how many texts the network was given call by call, and in how many calls its middle ran."""
     batches, deep = [], []
 
     def look(module, args):
         if not args or not isinstance(args[0], torch.Tensor) or args[0].is_meta:
             return  # predicting the memory goes through the network without computing
         if isinstance(module, UNet3D):
-            batches.append(len(args[0]))
+            batches.append(texts_in(args[2]))
             middle.append(module.middle_block[0])
         elif any(module is each for each in middle):
             deep.append(len(batches))

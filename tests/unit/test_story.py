@@ -77,7 +77,7 @@ class TinyModel:
             self.work(run, stopped)
             self.calls += 1
             if self.broken_from is not None and self.calls >= self.broken_from:
-                return torch.full_like(latents, torch.nan)
+                return torch.full((len(text), *latents.shape[1:]), torch.nan)
             shift = (text.mean(dim=(1, 2)) + timesteps / 1000)[:, None, None, None, None]
             return torch.tanh(latents + shift)
 

@@ -6,6 +6,8 @@ Tokens are (b, f, p, c) throughout, a view of channels-last feature maps: nothin
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange, repeat
@@ -147,7 +149,7 @@ class FeedForward(nn.Module):
 
     def forward(self, tokens: Tensor, *, plus: Tensor | None = None) -> Tensor:
         """(..., dim) to (..., dim), with `plus` added."""
-        if not self.net[0].proj.is_packed:
+        if not cast(GEGLU, self.net[0]).proj.is_packed:
             return self._rows(tokens, plus)
         # A processor takes as long for a part of the rows after another, and the wide middle stays in its caches.
         result = torch.empty_like(tokens)

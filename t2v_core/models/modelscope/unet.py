@@ -22,7 +22,7 @@ from t2v_core.models.modelscope.attention import (
 )
 from t2v_core.models.modelscope.blocks import Downsample, ResidualBlock, Upsample
 from t2v_core.models.modelscope.config import UNetConfig
-from t2v_core.models.modelscope.layers import Conv2d
+from t2v_core.models.modelscope.layers import Conv2d, DoublingConv2d
 
 Memo = Callable[[Callable[[], Tensor]], Tensor]
 """Is given a computation and answers with its result, or with what an earlier one gave in its place."""
@@ -163,7 +163,7 @@ def timestep_embedding(timesteps: Tensor, dim: int) -> Tensor:
 
 def _arrange(block: nn.Module, size: tuple[int, int]) -> None:
     for layer in block.modules():
-        if isinstance(layer, Conv2d) and layer.is_packed:
+        if isinstance(layer, Conv2d) and layer.is_packed and not isinstance(layer, DoublingConv2d):
             layer.arrange_for(*size)
 
 
