@@ -53,6 +53,7 @@ def in_another_thread(call):
         return pool.submit(call).result()
 
 resident = psutil.Process().memory_info
+torch.ones({BLOCK}, dtype=torch.uint8)  # starts the threads, which take some memory for good
 with working_memory(wanted=True):
     first, again = torn(3), torn(3)
 found = dict(
@@ -89,8 +90,7 @@ def test_the_same_pages_serve_block_after_block(measured, thread):
 @needs_glibc
 def test_in_the_first_pass_of_its_kind_nothing_that_stays_lies_among_the_blocks(measured):
     first, again = measured["torn"]
-    assert first < BLOCK // 4
-    assert again > 0.75 * BLOCK
+    assert first < again / 2
 
 
 @needs_glibc
