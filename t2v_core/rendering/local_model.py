@@ -278,8 +278,12 @@ class LocalModel:
 
         def encode(pictures: Tensor) -> Tensor:
             autoencoder = self._part(Part.AUTOENCODER, run)
-            with interruptible(autoencoder, lambda: run.stop is not None):
-                mean, _ = autoencoder.encode(pictures.mul(2).sub(1).to(self._formats[Part.AUTOENCODER].computes))  # type: ignore[operator]
+            dtype = self._formats[Part.AUTOENCODER].computes
+            with (
+                interruptible(autoencoder, lambda: run.stop is not None),
+                keeping_memory(("encoding", dtype, pictures.shape)),
+            ):
+                mean, _ = autoencoder.encode(pictures.mul(2).sub(1).to(dtype))  # type: ignore[operator]
             return mean.float() * self._config.vae.scale_factor
 
         def encode_some(pictures: Tensor) -> Tensor:
