@@ -78,6 +78,8 @@ def choices(dtype: torch.dtype, *, frames: int, scale: int) -> Iterator[Choice]:
     yield _gated(dtype, rows=frames * 1024 // scale, dim=320 // scale)
     for side, dim in ((2, 1280), (4, 1280), (8, 1280), (32, 320)):
         yield _convolution(dtype, frames=frames, side=side, dim=dim // scale)
+    for side, dim in ((8, 96), (8, 1280)):
+        yield _turned(dtype, frames=frames, side=side, dim=dim // scale)
     for places, dim in ((1024, 320), (64, 1280)):
         yield _over_frames(dtype, frames=frames, places=places // scale, dim=dim // scale)
     for side, dim in ((16, 640), (64, 256)):
@@ -141,6 +143,17 @@ def _convolution(dtype: torch.dtype, *, frames: int, side: int, dim: int) -> Cho
             "torch": lambda: F.conv2d(maps, plain.weight, plain.bias, padding=1),
             "torch, channels-last weights": lambda: F.conv2d(maps, turned, plain.bias, padding=1),
         },
+    )
+
+
+def _turned(dtype: torch.dtype, *, frames: int, side: int, dim: int) -> Choice:
+    maps = torch.randn(frames, dim, side, side, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    weight = torch.randn(dim, dim, 3, 3, dtype=dtype)
+    fitting, other = (cpu_kernels.PackedConv(weight, None, padding=1) for _ in range(2))
+    other.is_in_order = True
+    return Choice(
+        f"3×3 convolution of {frames} maps of {side}×{side}, {dim} channels",
+        {"kernel in these maps' order": lambda: fitting(maps), "in that of larger ones": lambda: other(maps)},
     )
 
 

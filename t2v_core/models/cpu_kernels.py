@@ -17,6 +17,9 @@ from torch import Tensor, nn
 Pair = int | tuple[int, int]
 """What goes for the height and the width, or for one of them each."""
 
+_USUAL_MAPS = 16, (32, 32)
+"""How many maps of which size a kernel is packed for before it has seen any."""
+
 
 class Packed:
     """A matrix (o, i) and its bias, as oneDNN wants them; `unpacked` gives the exact matrix back."""
@@ -43,16 +46,28 @@ class Packed:
 
 
 class PackedConv:
-    """A convolution's kernel (o, i, h, w) and its bias, as oneDNN wants them."""
+    """A convolution's kernel (o, i, h, w) and its bias, in the order that oneDNN wants for maps of the last size seen.
+
+    In another order oneDNN would turn the kernel in every call, which can take ten times as long as the convolution.
+    """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, *, padding: Pair = 0, stride: Pair = 1) -> None:
         self._geometry = (_pair(padding), _pair(stride), (1, 1), 1)  # no dilation, one group
-        reorder = torch._C._nn.mkldnn_reorder_conv2d_weight  # pyright: ignore[reportAttributeAccessIssue]
-        self._weight = reorder(weight.contiguous().to_mkldnn(), *self._geometry)
+        self.is_in_order = _has_one_order(channels=weight.shape[0])
+        """Whether its order holds for all maps, so that their size needn't be looked at."""
         self._bias = bias
+        count, size = _USUAL_MAPS
+        self._pack(weight, for_maps=torch.Size((count, weight.shape[1], *size)))
+
+    def _pack(self, weight: Tensor, *, for_maps: torch.Size) -> None:
+        reorder = torch._C._nn.mkldnn_reorder_conv2d_weight  # pyright: ignore[reportAttributeAccessIssue]
+        self._weight = reorder(weight.contiguous().to_mkldnn(), *self._geometry, for_maps)
+        self._maps = for_maps
 
     def __call__(self, x: Tensor, *, plus: Tensor | None = None) -> Tensor:
         """Feature maps (n, i, h, w) in channels-last memory to (n, o, ...), with `plus` of that shape added."""
+        if x.shape != self._maps and not self.is_in_order:
+            self._pack(self.unpacked(), for_maps=x.shape)
         if plus is None:
             return _ops()._convolution_pointwise.default(x, self._weight, self._bias, *self._geometry, "none", [], "")
         return _ops()._convolution_pointwise.binary(
@@ -109,6 +124,14 @@ def _works(dtype: torch.dtype) -> bool:
         return exact and all(
             torch.allclose(found.float(), wanted.float(), rtol=tolerance, atol=tolerance) for found, wanted in pairs
         )
+
+
+def _has_one_order(*, channels: int) -> bool:
+    """Whether oneDNN wants a kernel of so many output channels in one order for all maps, so that it may stay in it.
+
+    With AVX-512 it takes 64 channels at a time wherever 48 don't divide them. Elsewhere the size of the maps decides.
+    """
+    return torch.backends.cpu.get_cpu_capability() == "AVX512" and channels % 64 == 0 and channels % 48 != 0
 
 
 def _ops() -> Any:

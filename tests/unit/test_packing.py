@@ -110,6 +110,27 @@ def test_maps_of_changing_size_turn_a_convolution_back_and_forth():
 
 
 @needs_kernels
+@pytest.mark.parametrize("channels", [48, 64, 96])
+def test_a_kernel_is_turned_once_for_maps_of_a_size_and_not_in_every_call(channels, capfd):
+    conv = filled(Conv2d(channels, channels, 3, padding=1))
+    weight = conv.weight.clone()
+    pack(conv)
+    with torch.inference_mode():
+        for shape in ((16, 8, 8), (1, 40, 40), (16, 8, 8), (3, 5, 30)):
+            maps = torch.randn(shape[0], channels, *shape[1:]).contiguous(memory_format=torch.channels_last)
+            conv(maps)
+            capfd.readouterr()
+            with torch.backends.mkldnn.verbose(torch.backends.mkldnn.VERBOSE_ON):
+                found = conv(maps)
+            done = capfd.readouterr().out
+            assert "exec,cpu,convolution" in done
+            assert "exec,cpu,reorder" not in done
+            assert torch.allclose(found, torch.nn.functional.conv2d(maps, weight, conv.bias, padding=1), atol=1e-5)
+    unpack(conv)
+    assert torch.equal(conv.weight, weight)
+
+
+@needs_kernels
 @pytest.mark.parametrize("size", [None, (10, 13), (9, 14), (9, 13)])
 def test_a_convolution_of_doubled_maps_gives_the_same_without_doubling_them(size, monkeypatch):
     conv = filled(DoublingConv2d(32))
