@@ -1,7 +1,8 @@
 """What each form of a layer takes on this processor, beside the one that was chosen: `python -m benchmarks layers`.
 
-The forms of a row go in turns, round by round, and the fastest go of each counts, in milliseconds; all forms of a row
-give the same numbers, or the row says by how much they differ. Sizes are the 1.7B network's at 256×256.
+The forms of a row go in turns, round by round, and the fastest go of each counts, in milliseconds, in memory that is
+kept as in a run; all forms of a row give the same numbers, or the row says by how much they differ.
+Sizes are the 1.7B network's at 256×256.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from t2v_core.models.modelscope.layers import (
     Linear,
     pack,
 )
+from t2v_core.rendering.heap import keeping_memory, working_memory
 
 Form = Callable[[], Tensor]
 
@@ -49,7 +51,7 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     dtype = torch.float32 if options.precision == "fp32" else torch.bfloat16
     print(f"{options.precision}, {torch.get_num_threads()} threads, torch {torch.__version__}; milliseconds\n")
-    with torch.inference_mode():
+    with torch.inference_mode(), working_memory(wanted=True):
         for choice in choices(dtype, frames=options.frames, scale=8 if options.quick else 1):
             print(row(choice, rounds=options.rounds), flush=True)
     return 0
@@ -57,13 +59,15 @@ def main(arguments: list[str]) -> int:
 
 def row(choice: Choice, *, rounds: int) -> str:
     """One choice as a line of a table: what each form takes, and ours as a share of the next best."""
-    results = {name: form().float() for name, form in choice.forms.items()}
+    with keeping_memory(choice.name):
+        results = {name: form().float() for name, form in choice.forms.items()}
     best = dict.fromkeys(choice.forms, float("inf"))
-    for _ in range(rounds):
-        for name, form in choice.forms.items():
-            start = time.perf_counter()
-            form()
-            best[name] = min(best[name], time.perf_counter() - start)
+    with keeping_memory(choice.name):
+        for _ in range(rounds):
+            for name, form in choice.forms.items():
+                start = time.perf_counter()
+                form()
+                best[name] = min(best[name], time.perf_counter() - start)
     ours, *others = best.values()
     own, *found = results.values()
     differs = max(float(torch.linalg.norm(other - own) / torch.linalg.norm(own)) for other in found)
@@ -78,6 +82,9 @@ def choices(dtype: torch.dtype, *, frames: int, scale: int) -> Iterator[Choice]:
     yield _gated(dtype, rows=frames * 1024 // scale, dim=320 // scale)
     for side, dim in ((2, 1280), (4, 1280), (8, 1280), (32, 320)):
         yield _convolution(dtype, frames=frames, side=side, dim=dim // scale)
+    if dtype is torch.float32:
+        for side, dim in ((32, 320), (16, 640), (8, 1280)):
+            yield _fewer_products(frames=frames, side=side, dim=dim // scale)
     for side, dim in ((8, 96), (8, 1280)):
         yield _turned(dtype, frames=frames, side=side, dim=dim // scale)
     for places, dim in ((1024, 320), (64, 1280)):
@@ -143,6 +150,17 @@ def _convolution(dtype: torch.dtype, *, frames: int, side: int, dim: int) -> Cho
             "torch": lambda: F.conv2d(maps, plain.weight, plain.bias, padding=1),
             "torch, channels-last weights": lambda: F.conv2d(maps, turned, plain.bias, padding=1),
         },
+    )
+
+
+def _fewer_products(*, frames: int, side: int, dim: int) -> Choice:
+    maps = torch.randn(frames, dim, side, side).contiguous(memory_format=torch.channels_last)
+    layer = Conv2d(dim, dim, 3, padding=1)
+    direct = cpu_kernels.PackedConv(layer.weight, layer.bias, padding=1)
+    pack(layer)
+    return Choice(
+        f"3×3 convolution of {frames} maps of {side}×{side}, {dim} channels",
+        {"Winograd": lambda: layer(maps), "all products": lambda: direct(maps)},
     )
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from t2v_core.models import cpu_kernels
+from t2v_core.models import cpu_kernels, winograd
 from t2v_core.models.modelscope import layers
 from t2v_core.models.modelscope.attention import FeedForward, RememberedText, attend
 from t2v_core.models.modelscope.blocks import TemporalConv
@@ -128,6 +128,56 @@ def test_a_kernel_is_turned_once_for_maps_of_a_size_and_not_in_every_call(channe
             assert torch.allclose(found, torch.nn.functional.conv2d(maps, weight, conv.bias, padding=1), atol=1e-5)
     unpack(conv)
     assert torch.equal(conv.weight, weight)
+
+
+@needs_kernels
+@pytest.mark.parametrize("size", [(8, 8), (2, 12), (10, 6)])
+@pytest.mark.parametrize("with_more", [False, True])
+def test_winograds_products_are_as_near_to_exact_as_all_of_them(size, with_more, monkeypatch):
+    monkeypatch.setattr(winograd, "_BYTES_AT_ONCE", 2 * 2**20)  # a part of the maps at a time
+    maps = torch.randn(7, 48, *size).contiguous(memory_format=torch.channels_last)
+    conv, more = filled(Conv2d(48, 80, 3, padding=1)), torch.randn(7, 80, *size) if with_more else None
+    with torch.inference_mode():
+        exact = nn.functional.conv2d(maps.double(), conv.weight.double(), conv.bias.double(), padding=1)
+        exact = exact if more is None else exact + more
+        found = winograd.convolve(maps, conv.weight, conv.bias, plus=more)
+        direct = conv(maps, plus=more)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    off, usual = (torch.linalg.norm(each - exact) / torch.linalg.norm(exact) for each in (found, direct))
+    assert off < 1e-6
+    assert off < 5 * usual + 1e-7
+
+
+@needs_kernels
+def test_a_network_gives_the_same_with_winograds_products(monkeypatch):
+    network, used = unet(), []
+    monkeypatch.setattr(winograd, "_FEWEST_CHANNELS", 1)
+    monkeypatch.setattr(winograd, "_FEWEST_TILES", 1)
+    monkeypatch.setattr(
+        winograd, "convolve", lambda *args, it=winograd.convolve, **more: used.append(0) or it(*args, **more)
+    )
+    with torch.inference_mode():
+        plain = network(*inputs(1, 3, 16, 16))
+        pack(network)
+        packed = network(*inputs(1, 3, 16, 16))
+    assert len(used) > 5
+    assert torch.linalg.norm(packed - plain) / torch.linalg.norm(plain) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("pays", "shape", "dtype"),
+    [
+        (True, (16, 320, 32, 32), torch.float32),
+        (True, (16, 1280, 8, 8), torch.float32),
+        (False, (16, 320, 32, 32), torch.bfloat16),  # its sums would lose digits
+        (False, (16, 320, 31, 32), torch.float32),
+        (False, (16, 128, 32, 32), torch.float32),
+        (False, (8, 1280, 8, 8), torch.float32),
+        (False, (1, 320, 512, 512), torch.float32),
+    ],
+)
+def test_winograds_products_are_for_many_tiles_of_many_channels_in_float32(pays, shape, dtype):
+    assert winograd.pays(torch.empty(shape, dtype=dtype, device="meta"), channels=320) is pays
 
 
 @needs_kernels

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from t2v_core.models import cpu_kernels
+from t2v_core.models import cpu_kernels, winograd
 from t2v_core.models.cpu_kernels import Packed, PackedConv
 
 SMALL_MAP = 4
@@ -138,8 +138,11 @@ class Conv2d(nn.Conv2d, Packable):
         if not self.is_packed:
             return add(super().forward(input), plus)
         self.arrange_for(*input.shape[-2:])
-        packed = self._packed
-        return packed(input, plus=plus) if isinstance(packed, PackedConv) else _by_rows(packed, input, plus)
+        if not isinstance(self._packed, PackedConv):
+            return _by_rows(self._packed, input, plus)
+        if self._keeps_size and winograd.pays(input, channels=self.out_channels):
+            return winograd.convolve(input, self._packed.unpacked(), self.bias, plus=plus)
+        return self._packed(input, plus=plus)
 
     def is_worth_packing(self) -> bool:
         """As for every layer; grouped and dilated convolutions stay plain."""
@@ -147,11 +150,13 @@ class Conv2d(nn.Conv2d, Packable):
 
     def arrange_for(self, height: int, width: int) -> None:
         """Have the form that is the faster one for maps of this size, while the layer is packed."""
-        is_small = self.kernel_size == (1, 1) or (
-            self.kernel_size == (3, 3) and self.stride == self.padding == (1, 1) and max(height, width) <= SMALL_MAP
-        )
+        is_small = self.kernel_size == (1, 1) or (self._keeps_size and max(height, width) <= SMALL_MAP)
         if is_small is isinstance(self._packed, PackedConv):
             self._packed = _rows_of(self._plain(), self.bias) if is_small else self._conv_of(self._plain())
+
+    @property
+    def _keeps_size(self) -> bool:
+        return self.kernel_size == (3, 3) and self.stride == self.padding == (1, 1)
 
     def _conv_of(self, kernel: Tensor) -> PackedConv:
         padding, stride = cast(tuple[int, int], self.padding), cast(tuple[int, int], self.stride)
