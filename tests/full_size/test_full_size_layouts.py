@@ -14,8 +14,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
-from model_layouts import LAYOUTS, random_states
+from model_layouts import LAYOUTS
 
 from t2v_core.models.modelscope.config import ModelConfig
 from t2v_core.rendering.local import LocalRenderer
@@ -26,19 +25,6 @@ pytestmark = [pytest.mark.full_size, pytest.mark.timeout(3600)]
 
 CONFIG = ModelConfig()
 SMALL_CLIP = GenerationRequest(prompt="a cat", seed=1, steps=1, width=64, height=64, frames=2, precision="bf16")
-
-
-@pytest.fixture(scope="module")
-def states():
-    return random_states(CONFIG, dtype=torch.float16)
-
-
-@pytest.fixture(scope="module")
-def original(states, tmp_path_factory):
-    """A folder `models` with the original four files in `ModelScope/t2v`."""
-    models = tmp_path_factory.mktemp("full-size")
-    LAYOUTS["original"](models / "ModelScope" / "t2v", CONFIG, states)
-    return models
 
 
 def test_every_layout_gives_the_same_video(states, host, tmp_path, monkeypatch):
