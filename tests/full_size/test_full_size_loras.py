@@ -62,7 +62,7 @@ def write_t2v_turbo(folder: Path) -> tuple[Path, set[str]]:
 
 def digests(network: nn.Module) -> dict[str, str]:
     return {
-        name: hashlib.blake2b(value.contiguous().view(torch.uint8).numpy()).hexdigest()
+        name: hashlib.blake2b(value.contiguous().view(-1).view(torch.uint8).numpy()).hexdigest()
         for name, value in network.state_dict().items()
     }
 
