@@ -80,11 +80,8 @@ def choices(dtype: torch.dtype, *, frames: int, scale: int) -> Iterator[Choice]:
     for places, dim in ((1024, 320), (64, 1280), (16, 1280)):
         yield from _products(dtype, rows=frames * places // scale, dim=dim // scale)
     yield _gated(dtype, rows=frames * 1024 // scale, dim=320 // scale)
-    for side, dim in ((2, 1280), (4, 1280), (8, 1280), (32, 320)):
+    for side, dim in ((2, 1280), (4, 1280), (8, 1280), (16, 640), (32, 320)):
         yield _convolution(dtype, frames=frames, side=side, dim=dim // scale)
-    if dtype is torch.float32:
-        for side, dim in ((32, 320), (16, 640), (8, 1280)):
-            yield _fewer_products(frames=frames, side=side, dim=dim // scale)
     for side, dim in ((8, 96), (8, 1280)):
         yield _turned(dtype, frames=frames, side=side, dim=dim // scale)
     for places, dim in ((1024, 320), (64, 1280)):
@@ -142,25 +139,16 @@ def _convolution(dtype: torch.dtype, *, frames: int, side: int, dim: int) -> Cho
     layer, plain = (Conv2d(dim, dim, 3, padding=1, dtype=dtype) for _ in range(2))
     plain.load_state_dict(layer.state_dict())
     turned = plain.weight.contiguous(memory_format=torch.channels_last)
+    direct = cpu_kernels.PackedConv(plain.weight, plain.bias, padding=1)
     pack(layer)
     return Choice(
         f"3×3 convolution of {frames} maps of {side}×{side}, {dim} channels",
         {
-            "packed": lambda: layer(maps),
+            "by its size": lambda: layer(maps),
+            "packed": lambda: direct(maps),
             "torch": lambda: F.conv2d(maps, plain.weight, plain.bias, padding=1),
             "torch, channels-last weights": lambda: F.conv2d(maps, turned, plain.bias, padding=1),
         },
-    )
-
-
-def _fewer_products(*, frames: int, side: int, dim: int) -> Choice:
-    maps = torch.randn(frames, dim, side, side).contiguous(memory_format=torch.channels_last)
-    layer = Conv2d(dim, dim, 3, padding=1)
-    direct = cpu_kernels.PackedConv(layer.weight, layer.bias, padding=1)
-    pack(layer)
-    return Choice(
-        f"3×3 convolution of {frames} maps of {side}×{side}, {dim} channels",
-        {"Winograd": lambda: layer(maps), "all products": lambda: direct(maps)},
     )
 
 

@@ -40,8 +40,8 @@ def halves(places: tuple[Place, ...], *, rank: int) -> Iterator[tuple[Place, Ten
 
 def write_mcm(folder: Path) -> tuple[Path, set[str]]:
     """A PEFT folder of rank 64, without the timestep's layers, the first, the last and those over frames' kernels."""
-    ends = ("conv_in", "conv_out", "time_embedding.")
-    places = tuple(place for place in PLACES if not place.module.startswith(ends) and not place.is_over_time)
+    others = ("conv_in", "conv_out", "time_embedding.")
+    places = tuple(place for place in PLACES if not place.module.startswith(others) and not place.is_over_time)
     tensors = {}
     for place, up, down in halves(places, rank=64):
         tensors[f"base_model.model.{place.module}.lora_A.weight"] = down

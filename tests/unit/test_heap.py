@@ -18,7 +18,7 @@ PAGES = BLOCK // resource.getpagesize()
 ROUNDS = 10
 
 COMMON = f"""
-import concurrent.futures, json, resource
+import json
 import psutil, torch
 from t2v_core.rendering.heap import keeping_memory, working_memory
 
@@ -26,6 +26,8 @@ resident = psutil.Process().memory_info
 torch.ones({BLOCK}, dtype=torch.uint8)  # starts the threads, which take some memory for good
 """
 PAGE_FAULTS = f"""
+import concurrent.futures, resource
+
 def page_faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range({ROUNDS}):
@@ -98,7 +100,7 @@ def test_the_same_pages_serve_block_after_block(faults, thread):
 @needs_glibc
 def test_in_the_first_pass_of_its_kind_nothing_that_stays_lies_among_the_blocks():
     first, again = measured(TORN)  # what importing left free serves none of these blocks: they are larger
-    assert first < BLOCK
+    assert first < BLOCK // 4
     assert again > 4 * BLOCK
 
 
