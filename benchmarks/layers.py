@@ -181,10 +181,12 @@ def _over_frames(dtype: torch.dtype, *, frames: int, places: int, dim: int) -> C
             found = matrices[tap](shifted, plus=found)
         return rearrange(found, "f p c -> 1 c f p")
 
+    packed = cpu_kernels.PackedConv(weight[..., 0], bias, padding=(1, 0))
     return Choice(
         f"convolution over {frames} frames of {places} places, {dim} channels",
         {
-            "2D, packed": lambda: layer(maps),
+            "by its size": lambda: layer(maps),
+            "2D, packed": lambda: packed(maps),
             "three products, packed": three,
             "2D": lambda: plain(maps),
             "3D": lambda: F.conv3d(volume, weight, bias, padding=(1, 0, 0))[..., 0],

@@ -75,6 +75,11 @@ class ClipShape:
         """Latent cells of all frames."""
         return self.frames * self.height * self.width
 
+    @property
+    def texts(self) -> int:
+        """How many texts run at once where guidance isn't split."""
+        return self.conds + self.guided
+
 
 class Footprint:
     """Predictions for one model in given number formats on one kind of device; each is worked out once."""
@@ -128,7 +133,7 @@ class Footprint:
         return self._peaks[key]
 
     def _sampling(self, clip: ClipShape, rung: Measures) -> int:
-        batch = 1 if rung.halves else clip.conds + clip.guided
+        batch = 1 if rung.halves else clip.texts
         if not rung.slices:
             key = (Part.UNET, batch, clip.text_chunks)
             if key not in self._growths:

@@ -60,7 +60,7 @@ class LocalModel:
         self._ladder = Ladder(rungs_for(plan.device), RUNGS[0], device=plan.device, lowered=self._lower)
         self._working: Part | None = None
         self._decode_chunk = 1
-        self._latent_size: tuple[int, int] | None = None
+        self._clip: ClipShape | None = None
         self._prompts = prompts or PromptCache()
         self._formats = {part: number_format(plan.precision_of(part), device=plan.device) for part in Part}
         self.identity = ModelIdentity(folder.name, model_hash(folder, progress=_loading(run)))
@@ -100,7 +100,7 @@ class LocalModel:
             free=None if free is None else free + self._residence.bytes_on_device,
         )
         self._decode_chunk = plan.decode_chunk
-        self._latent_size = clip.at_once[1:]
+        self._clip = clip
         self._ladder.begin(plan.rung)
         self._residence.follow(plan.rung)
         return plan
@@ -223,8 +223,9 @@ class LocalModel:
         """The UNet in its own number format, from and to float32 latents."""
         unet, dtype = self._part(Part.UNET, run), self._formats[Part.UNET].computes
         assert isinstance(unet, UNet3D)
-        if self._latent_size is not None:
-            unet.arrange_for(*self._latent_size)
+        if self._clip is not None:
+            latents = torch.empty(1, self._config.unet.in_dim, *self._clip.at_once, device="meta")
+            unet.arrange_for(latents, texts=1 if self.splits_guidance else self._clip.texts)
         embedding = self._loras.guidance_embedding(self._embedded_guidance)
         unet.guidance = None if embedding is None else embedding.to(self._plan.device)  # type: ignore[assignment]
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from einops import rearrange
 from torch import nn
 
 from t2v_core.models import cpu_kernels, winograd
@@ -12,6 +13,7 @@ from t2v_core.models.modelscope.config import AutoencoderConfig, UNetConfig
 from t2v_core.models.modelscope.layers import (
     Conv2d,
     DoublingConv2d,
+    FramewiseConv,
     JoinedLinear,
     Packable,
     pack,
@@ -19,6 +21,7 @@ from t2v_core.models.modelscope.layers import (
 )
 from t2v_core.models.modelscope.unet import UNet3D
 from t2v_core.models.modelscope.vae import Autoencoder
+from t2v_core.models.winograd import OverFrames, OverPlaces
 
 SMALL = UNetConfig(dim=32, dim_mult=(1, 2, 2), num_heads=2, head_dim=16, context_dim=32, norm_groups=8, res_blocks=1)
 SMALL_AUTOENCODER = AutoencoderConfig(dim=32, dim_mult=(1, 2, 2), res_blocks=1, norm_groups=8)
@@ -130,54 +133,86 @@ def test_a_kernel_is_turned_once_for_maps_of_a_size_and_not_in_every_call(channe
     assert torch.equal(conv.weight, weight)
 
 
+def compared(form, conv, maps, more):
+    """How far a form of a convolution and the usual one are from the exact result, relative."""
+    exact = conv.double()(maps.double()) + (0 if more is None else more)
+    usual = conv.float()(maps) + (0 if more is None else more)
+    found = form(conv.weight, conv.bias)(maps, plus=more)
+    assert found.shape == exact.shape
+    return tuple(float(torch.linalg.norm(each - exact) / torch.linalg.norm(exact)) for each in (found, usual))
+
+
 @needs_kernels
-@pytest.mark.parametrize("size", [(8, 8), (2, 12), (10, 6)])
+@pytest.mark.parametrize("size", [(8, 8), (2, 12), (9, 6), (40, 7)])
 @pytest.mark.parametrize("with_more", [False, True])
-def test_winograds_products_are_nearly_as_exact_as_all_of_them(size, with_more, monkeypatch):
-    monkeypatch.setattr(winograd, "_BYTES_AT_ONCE", 2 * 2**20)  # a part of the maps at a time
-    maps = torch.randn(7, 48, *size).contiguous(memory_format=torch.channels_last)
-    conv, more = filled(Conv2d(48, 80, 3, padding=1)), torch.randn(7, 80, *size) if with_more else None
+@pytest.mark.parametrize("kernel_at_once", [2**20, 2**30])
+def test_winograds_products_over_places_are_nearly_as_exact_as_all_of_them(
+    size, with_more, kernel_at_once, monkeypatch
+):
+    monkeypatch.setattr(winograd, "_SMALL", 2**17)  # some maps, or some rows of one, at a time
+    monkeypatch.setattr(winograd, "_LARGE", 2**18)
+    monkeypatch.setattr(winograd, "_KERNEL_AT_ONCE", kernel_at_once)
+    maps = torch.randn(7, 96, *size).contiguous(memory_format=torch.channels_last)
+    conv, more = filled(nn.Conv2d(96, 80, 3, padding=1)), torch.randn(7, 80, *size) if with_more else None
     with torch.inference_mode():
-        exact = nn.functional.conv2d(maps.double(), conv.weight.double(), conv.bias.double(), padding=1)
-        exact = exact if more is None else exact + more
-        found = winograd.convolve(maps, conv.weight, conv.bias, plus=more)
-        direct = conv(maps, plus=more)
-    assert found.is_contiguous(memory_format=torch.channels_last)
-    off, usual = (torch.linalg.norm(each - exact) / torch.linalg.norm(exact) for each in (found, direct))
+        off, usual = compared(OverPlaces, conv, maps, more)
+        assert OverPlaces(conv.weight, None)(maps).is_contiguous(memory_format=torch.channels_last)
+    assert off < 2e-6
+    assert off < 5 * usual
+
+
+@needs_kernels
+@pytest.mark.parametrize("frames", [1, 3, 4, 8, 10])
+@pytest.mark.parametrize("with_more", [False, True])
+def test_winograds_products_over_frames_are_nearly_as_exact_as_all_of_them(frames, with_more, monkeypatch):
+    monkeypatch.setattr(winograd, "_SMALL", 2**16)  # some places at a time
+    maps = rearrange(torch.randn(frames, 50, 64), "f p c -> 1 c f p")
+    more = rearrange(torch.randn(frames, 50, 48), "f p c -> 1 c f p") if with_more else None
+    with torch.inference_mode():
+        off, usual = compared(OverFrames, filled(nn.Conv2d(64, 48, (3, 1), padding=(1, 0))), maps, more)
     assert off < 1e-6
-    assert off < 5 * usual + 1e-7
+    assert off < 4 * usual
+
+
+@pytest.mark.parametrize(("form", "kernel"), [(OverPlaces, (3, 3)), (OverFrames, (3, 1))])
+def test_winograds_forms_give_the_kernel_back_bit_for_bit(form, kernel, monkeypatch):
+    monkeypatch.setattr(winograd, "_KERNEL_AT_ONCE", 2**18)
+    weight = torch.randn(80, 96, *kernel)
+    assert torch.equal(form(weight, None).unpacked(), weight)
 
 
 @needs_kernels
 def test_a_network_gives_the_same_with_winograds_products(monkeypatch):
-    network, used = unet(), []
-    monkeypatch.setattr(winograd, "_FEWEST_CHANNELS", 1)
-    monkeypatch.setattr(winograd, "_FEWEST_TILES", 1)
-    monkeypatch.setattr(
-        winograd, "convolve", lambda *args, it=winograd.convolve, **more: used.append(0) or it(*args, **more)
-    )
+    network = unet()
+    monkeypatch.setattr(winograd, "_WORTH_IT", float("inf"))
     with torch.inference_mode():
         plain = network(*inputs(1, 3, 16, 16))
         pack(network)
         packed = network(*inputs(1, 3, 16, 16))
-    assert len(used) > 5
+    forms = [type(layer._packed) for layer in network.modules() if hasattr(layer, "_packed")]
+    assert forms.count(OverPlaces) > 5
+    assert forms.count(OverFrames) > 20
     assert torch.linalg.norm(packed - plain) / torch.linalg.norm(plain) < 1e-5
 
 
 @pytest.mark.parametrize(
-    ("pays", "shape", "dtype"),
+    ("form", "pays", "shape", "dtype"),
     [
-        (True, (16, 320, 32, 32), torch.float32),
-        (True, (16, 1280, 8, 8), torch.float32),
-        (False, (16, 320, 32, 32), torch.bfloat16),  # its sums would lose digits
-        (False, (16, 320, 31, 32), torch.float32),
-        (False, (16, 128, 32, 32), torch.float32),
-        (False, (8, 1280, 8, 8), torch.float32),
-        (False, (1, 320, 512, 512), torch.float32),
+        (OverPlaces, True, (16, 320, 32, 32), torch.float32),
+        (OverPlaces, True, (16, 1280, 8, 8), torch.float32),
+        (OverPlaces, True, (16, 320, 31, 29), torch.float32),
+        (OverPlaces, True, (1, 320, 512, 512), torch.float32),
+        (OverPlaces, False, (16, 320, 32, 32), torch.bfloat16),  # its sums would lose digits
+        (OverPlaces, False, (1, 1280, 8, 8), torch.float32),  # its kernel's sums would take longer
+        (OverPlaces, False, (8, 96, 8, 8), torch.float32),
+        (OverFrames, True, (1, 320, 16, 1024), torch.float32),
+        (OverFrames, False, (1, 320, 16, 1024), torch.bfloat16),
+        (OverFrames, False, (1, 320, 1, 1024), torch.float32),
+        (OverFrames, False, (1, 320, 5, 1024), torch.float32),  # two fours for five frames
     ],
 )
-def test_winograds_products_are_for_many_tiles_of_many_channels_in_float32(pays, shape, dtype):
-    assert winograd.pays(torch.empty(shape, dtype=dtype, device="meta"), channels=320) is pays
+def test_winograds_products_are_for_many_places_of_many_channels_in_float32(form, pays, shape, dtype):
+    assert form.pays(torch.empty(shape, dtype=dtype, device="meta"), channels=320) is pays
 
 
 @needs_kernels
@@ -232,14 +267,17 @@ def test_layers_that_are_too_wide_for_four_kernels_keep_their_one(monkeypatch):
 
 @needs_kernels
 @pytest.mark.parametrize("size", [(16, 16), (16, 8), (9, 7), (3, 2)])
-def test_a_network_can_be_arranged_for_a_size_before_its_first_latents(size, monkeypatch):
+@pytest.mark.parametrize("worth_it", [0, float("inf")])
+def test_a_network_can_be_arranged_for_a_size_before_its_first_latents(size, worth_it, monkeypatch):
+    monkeypatch.setattr(winograd, "_WORTH_IT", worth_it)
     network, late = unet(), unet()
     pack(network)
     pack(late)
     with torch.inference_mode():
         expected = late(*inputs(1, 2, *size))
-        network.arrange_for(*size)
-        monkeypatch.setattr(Conv2d, "_plain", None)  # nothing is left to be turned
+        network.arrange_for(torch.empty(1, 4, 2, *size, device="meta"), texts=1)
+        for layer in (Conv2d, FramewiseConv):
+            monkeypatch.setattr(layer, "_in_form", None)  # nothing is left to be turned
         assert torch.equal(network(*inputs(1, 2, *size)), expected)
 
 

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Iterator
-from typing import cast
+from typing import Protocol, cast
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from t2v_core.models import cpu_kernels, winograd
+from t2v_core.models import cpu_kernels
 from t2v_core.models.cpu_kernels import Packed, PackedConv
+from t2v_core.models.winograd import OverFrames, OverPlaces
 
 SMALL_MAP = 4
 """Up to this height and width a 3×3 convolution is faster as one product of all its neighbourhoods."""
@@ -130,6 +131,18 @@ class PlacewiseLinear(nn.Conv1d, Packable):
         del self._packed
 
 
+class Form(Protocol):
+    """A convolution's kernel (o, i, h, w) and bias, as one of several ways to compute it wants them."""
+
+    def __call__(self, x: Tensor, *, plus: Tensor | None = None) -> Tensor:
+        """Channels-last maps (n, i, h, w) to (n, o, h', w'), with `plus` of that shape added."""
+        ...
+
+    def unpacked(self) -> Tensor:
+        """The kernel (o, i, h, w), bit for bit."""
+        ...
+
+
 class Conv2d(nn.Conv2d, Packable):
     """A convolution of channels-last feature maps, with an optional tensor added."""
 
@@ -137,46 +150,71 @@ class Conv2d(nn.Conv2d, Packable):
         """(n, i, h, w) to (n, o, h', w')."""
         if not self.is_packed:
             return add(super().forward(input), plus)
-        self.arrange_for(*input.shape[-2:])
-        if not isinstance(self._packed, PackedConv):
-            return _by_rows(self._packed, input, plus)
-        if self._keeps_size and winograd.pays(input, channels=self.out_channels):
-            return winograd.convolve(input, self._packed.unpacked(), self.bias, plus=plus)
+        self.arrange_for(input)
         return self._packed(input, plus=plus)
 
     def is_worth_packing(self) -> bool:
         """As for every layer; grouped and dilated convolutions stay plain."""
         return super().is_worth_packing() and self.groups == 1 and self.dilation == (1, 1)
 
-    def arrange_for(self, height: int, width: int) -> None:
-        """Have the form that is the faster one for maps of this size, while the layer is packed."""
-        is_small = self.kernel_size == (1, 1) or (self._keeps_size and max(height, width) <= SMALL_MAP)
-        if is_small is isinstance(self._packed, PackedConv):
-            self._packed = _rows_of(self._plain(), self.bias) if is_small else self._conv_of(self._plain())
+    def arrange_for(self, maps: Tensor) -> None:
+        """Have the form that is the fastest for maps of this shape, while the layer is packed."""
+        if not isinstance(self._packed, form := self._form_for(maps)):
+            self._packed = self._in_form(form, self._packed.unpacked())
 
-    @property
-    def _keeps_size(self) -> bool:
-        return self.kernel_size == (3, 3) and self.stride == self.padding == (1, 1)
+    def _form_for(self, maps: Tensor) -> type[ByRows | OverPlaces | PackedConv]:
+        if self.kernel_size == (1, 1) and self.stride == (1, 1):
+            return ByRows
+        if self.kernel_size == (3, 3) and self.stride == self.padding == (1, 1):
+            if max(maps.shape[-2:]) <= SMALL_MAP:
+                return ByRows
+            if OverPlaces.pays(maps, channels=self.out_channels):
+                return OverPlaces
+        return PackedConv
 
-    def _conv_of(self, kernel: Tensor) -> PackedConv:
-        padding, stride = cast(tuple[int, int], self.padding), cast(tuple[int, int], self.stride)
-        return PackedConv(kernel, self.bias, padding=padding, stride=stride)
-
-    def _plain(self) -> Tensor:
-        if isinstance(self._packed, PackedConv):
-            return self._packed.unpacked()
-        rows = torch.stack([row.unpacked() for row in self._packed])
-        return rearrange(rows, "h o (w i) -> o i h w", w=self.kernel_size[1])
+    def _in_form(self, form: type[ByRows | OverPlaces | PackedConv], kernel: Tensor) -> Form:
+        if form is PackedConv:
+            padding, stride = cast(tuple[int, int], self.padding), cast(tuple[int, int], self.stride)
+            return PackedConv(kernel, self.bias, padding=padding, stride=stride)
+        return form(kernel, self.bias)
 
     def _pack(self) -> None:
-        self._packed: PackedConv | tuple[Packed, ...]
-        is_matrix = self.kernel_size == (1, 1) and self.stride == (1, 1)
-        self._packed = _rows_of(self.weight, self.bias) if is_matrix else self._conv_of(self.weight)
+        self._packed: Form = self._in_form(ByRows if self.kernel_size == (1, 1) else PackedConv, self.weight)
         _give_up(self)
 
     def _unpack(self) -> None:
-        _take_back(self, self._plain())
+        _take_back(self, self._packed.unpacked())
         del self._packed
+
+
+class ByRows:
+    """A convolution that keeps the maps' size, as one product of all neighbourhoods for each row of its kernel."""
+
+    def __init__(self, kernel: Tensor, bias: Tensor | None) -> None:
+        self._width = kernel.shape[-1]
+        rows = rearrange(kernel, "o i h w -> h o (w i)")
+        self._rows = [Packed(row, bias if index == 0 else None) for index, row in enumerate(rows)]
+
+    def __call__(self, x: Tensor, *, plus: Tensor | None = None) -> Tensor:
+        """Channels-last maps (n, i, h, w) to (n, o, h, w), with `plus` of that shape added."""
+        tokens = rearrange(x, "n i h w -> n h w i")
+        if len(self._rows) == 1:
+            more = None if plus is None else rearrange(plus, "n o h w -> n h w o")
+            return rearrange(self._rows[0](tokens, plus=more), "n h w o -> n o h w")
+        height, width = x.shape[-2:]
+        padded = rearrange(F.pad(tokens, (0, 0, 1, 1, 1, 1)), "n h w i -> h n w i")
+        neighbours = torch.cat([padded[:, :, shift : shift + width] for shift in range(self._width)], dim=-1)
+        found = None
+        for shift, row in enumerate(self._rows):
+            found = row(neighbours[shift : shift + height], plus=found)
+        assert found is not None
+        maps = rearrange(found, "h n w o -> n o h w").contiguous(memory_format=torch.channels_last)
+        return add(maps, plus)
+
+    def unpacked(self) -> Tensor:
+        """The kernel (o, i, h, w), bit for bit."""
+        rows = torch.stack([row.unpacked() for row in self._rows])
+        return rearrange(rows, "h o (w i) -> o i h w", w=self._width)
 
 
 class DoublingConv2d(Conv2d):
@@ -236,12 +274,24 @@ class FramewiseConv(nn.Conv3d, Packable):
 
     def forward(self, input: Tensor, *, plus: Tensor | None = None) -> Tensor:
         """Maps (b, i, f, p) to (b, o, f, p), with zeros before the first and after the last frame; `plus` is added."""
-        if self.is_packed:
-            return self._packed(input, plus=plus)
-        return add(F.conv2d(input, self.weight[..., 0], self.bias, padding=_OVER_FRAMES), plus)
+        if not self.is_packed:
+            return add(F.conv2d(input, self.weight[..., 0], self.bias, padding=_OVER_FRAMES), plus)
+        self.arrange_for(input)
+        return self._packed(input, plus=plus)
+
+    def arrange_for(self, maps: Tensor) -> None:
+        """Have the form that is the faster one for maps of this shape, while the layer is packed."""
+        form = OverFrames if OverFrames.pays(maps, channels=self.out_channels) else PackedConv
+        if not isinstance(self._packed, form):
+            self._packed = self._in_form(form, self._packed.unpacked())
+
+    def _in_form(self, form: type[OverFrames | PackedConv], kernel: Tensor) -> Form:
+        if form is PackedConv:
+            return PackedConv(kernel, self.bias, padding=_OVER_FRAMES)
+        return form(kernel, self.bias)
 
     def _pack(self) -> None:
-        self._packed = PackedConv(self.weight[..., 0], self.bias, padding=_OVER_FRAMES)
+        self._packed: Form = self._in_form(PackedConv, self.weight[..., 0])
         _give_up(self)
 
     def _unpack(self) -> None:
@@ -330,29 +380,6 @@ def _pairs(kernel: Tensor, axis: int, place: int) -> Tensor:
     """A kernel's three weights along an axis as two, for the first or the second of two places made of one."""
     before, same, behind = kernel.unbind(axis)
     return torch.stack([before + same, behind] if place else [before, same + behind], dim=axis)
-
-
-def _rows_of(kernel: Tensor, bias: Tensor | None) -> tuple[Packed, ...]:
-    """A kernel (o, i, h, w) as a matrix (o, w·i) for each of its rows; the bias goes with the first."""
-    rows = rearrange(kernel, "o i h w -> h o (w i)")
-    return tuple(Packed(row, bias if index == 0 else None) for index, row in enumerate(rows))
-
-
-def _by_rows(rows: tuple[Packed, ...], maps: Tensor, plus: Tensor | None) -> Tensor:
-    """A convolution of maps (n, i, h, w) as one product for each row of its kernel."""
-    tokens = rearrange(maps, "n i h w -> n h w i")
-    if len(rows) == 1:
-        more = None if plus is None else rearrange(plus, "n o h w -> n h w o")
-        return rearrange(rows[0](tokens, plus=more), "n h w o -> n o h w")
-    height, width = maps.shape[-2:]
-    padded = rearrange(F.pad(tokens, (0, 0, 1, 1, 1, 1)), "n h w i -> h n w i")
-    neighbours = torch.cat([padded[:, :, shift : shift + width] for shift in range(len(rows))], dim=-1)
-    found = None
-    for shift, row in enumerate(rows):
-        found = row(neighbours[shift : shift + height], plus=found)
-    assert found is not None
-    maps = rearrange(found, "h n w o -> n o h w").contiguous(memory_format=torch.channels_last)
-    return add(maps, plus)
 
 
 def _give_up(layer: Packable) -> None:

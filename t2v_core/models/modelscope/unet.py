@@ -22,7 +22,7 @@ from t2v_core.models.modelscope.attention import (
 )
 from t2v_core.models.modelscope.blocks import Downsample, ResidualBlock, Upsample
 from t2v_core.models.modelscope.config import UNetConfig
-from t2v_core.models.modelscope.layers import Conv2d, DoublingConv2d
+from t2v_core.models.modelscope.layers import Conv2d, DoublingConv2d, FramewiseConv
 
 Memo = Callable[[Callable[[], Tensor]], Tensor]
 """Is given a computation and answers with its result, or with what an earlier one gave in its place."""
@@ -122,15 +122,16 @@ class UNet3D(nn.Module):
         x = up(memo(deep) if memo else deep(), outputs[-OUTER_BLOCKS:], skips)
         return rearrange(_for_each(self.out(x), texts * frames), "(b f) c h w -> b c f h w", f=frames)
 
-    def arrange_for(self, height: int, width: int) -> None:
-        """Have the forms of packed layers that are the fastest for latents of this size, before the first of them."""
+    def arrange_for(self, latents: Tensor, *, texts: int) -> None:
+        """Have the forms of packed layers that are the fastest for latents like these (1, c, f, h, w)."""
+        frames, height, width = latents.shape[2:]
         sizes = [(height, width)]
         for block in self.input_blocks:
             if isinstance(block, Downsample):
                 sizes.append((-(-sizes[-1][0] // 2), -(-sizes[-1][1] // 2)))
-            _arrange(block, sizes[-1])
+            _arrange(block, texts, frames, *sizes[-1])
         for block in (self.middle_block, *self.output_blocks):
-            _arrange(block, sizes[-1])
+            _arrange(block, texts, frames, *sizes[-1])
             if any(isinstance(layer, Upsample) for layer in block.children()):
                 sizes.pop()
 
@@ -161,10 +162,13 @@ def timestep_embedding(timesteps: Tensor, dim: int) -> Tensor:
     return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
-def _arrange(block: nn.Module, size: tuple[int, int]) -> None:
+def _arrange(block: nn.Module, texts: int, frames: int, height: int, width: int) -> None:
     for layer in block.modules():
-        if isinstance(layer, Conv2d) and layer.is_packed and not isinstance(layer, DoublingConv2d):
-            layer.arrange_for(*size)
+        if not isinstance(layer, (Conv2d, FramewiseConv)) or not layer.is_packed or isinstance(layer, DoublingConv2d):
+            continue
+        over_frames = isinstance(layer, FramewiseConv)
+        count, *size = (1, frames, height * width) if over_frames else (texts * frames, height, width)
+        layer.arrange_for(torch.empty(count, layer.in_channels, *size, dtype=layer.weight.dtype, device="meta"))
 
 
 def _for_each(maps: Tensor, count: int) -> Tensor:
