@@ -8,10 +8,11 @@ the same pass. The operators are torch's own, but not documented: each is checke
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 Pair = int | tuple[int, int]
@@ -43,6 +44,18 @@ class Packed:
     def unpacked(self) -> Tensor:
         """The matrix (o, i), bit for bit."""
         return self._weight.to_dense()
+
+
+class Form(Protocol):
+    """A convolution's kernel (o, i, h, w) and bias, as one of several ways to compute it wants them."""
+
+    def __call__(self, x: Tensor, *, plus: Tensor | None = None) -> Tensor:
+        """Channels-last maps (n, i, h, w) to (n, o, h', w'), with `plus` of that shape added."""
+        ...
+
+    def unpacked(self) -> Tensor:
+        """The kernel (o, i, h, w), bit for bit."""
+        ...
 
 
 class PackedConv:
@@ -77,6 +90,36 @@ class PackedConv:
     def unpacked(self) -> Tensor:
         """The kernel (o, i, h, w), bit for bit."""
         return self._weight.to_dense()
+
+
+class ByRows:
+    """A convolution that keeps the maps' size, as one product of all neighbourhoods for each row of its kernel."""
+
+    def __init__(self, kernel: Tensor, bias: Tensor | None) -> None:
+        self._width = kernel.shape[-1]
+        rows = rearrange(kernel, "o i h w -> h o (w i)")
+        self._rows = [Packed(row, bias if index == 0 else None) for index, row in enumerate(rows)]
+
+    def __call__(self, x: Tensor, *, plus: Tensor | None = None) -> Tensor:
+        """Channels-last maps (n, i, h, w) to (n, o, h, w), with `plus` of that shape added."""
+        tokens = rearrange(x, "n i h w -> n h w i")
+        if len(self._rows) == 1:
+            more = None if plus is None else rearrange(plus, "n o h w -> n h w o")
+            return rearrange(self._rows[0](tokens, plus=more), "n h w o -> n o h w")
+        height, width = x.shape[-2:]
+        padded = rearrange(F.pad(tokens, (0, 0, 1, 1, 1, 1)), "n h w i -> h n w i")
+        neighbours = torch.cat([padded[:, :, shift : shift + width] for shift in range(self._width)], dim=-1)
+        found = None
+        for shift, row in enumerate(self._rows):
+            found = row(neighbours[shift : shift + height], plus=found)
+        assert found is not None
+        maps = rearrange(found, "h n w o -> n o h w").contiguous(memory_format=torch.channels_last)
+        return maps if plus is None else maps.add_(plus)
+
+    def unpacked(self) -> Tensor:
+        """The kernel (o, i, h, w), bit for bit."""
+        rows = torch.stack([row.unpacked() for row in self._rows])
+        return rearrange(rows, "h o (w i) -> o i h w", w=self._width)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, *, plus: Tensor | None = None) -> Tensor:

@@ -223,9 +223,7 @@ class LocalModel:
         """The UNet in its own number format, from and to float32 latents."""
         unet, dtype = self._part(Part.UNET, run), self._formats[Part.UNET].computes
         assert isinstance(unet, UNet3D)
-        if self._clip is not None:
-            latents = torch.empty(1, self._config.unet.in_dim, *self._clip.at_once, device="meta")
-            unet.arrange_for(latents, texts=1 if self.splits_guidance else self._clip.texts)
+        self._arrange(unet)
         embedding = self._loras.guidance_embedding(self._embedded_guidance)
         unet.guidance = None if embedding is None else embedding.to(self._plan.device)  # type: ignore[assignment]
 
@@ -260,6 +258,12 @@ class LocalModel:
                 yield predict
             finally:
                 self._compiled = call.compiles
+
+    def _arrange(self, unet: UNet3D) -> None:
+        """Announce what the clip's latents will be like, so that no layer has to change its form in a step."""
+        if self._clip is not None:
+            latents = torch.empty(1, self._config.unet.in_dim, *self._clip.at_once, device="meta")
+            unet.arrange_for(latents, texts=1 if self.splits_guidance else self._clip.texts)
 
     @property
     def _launches_freely(self) -> bool:
@@ -358,6 +362,8 @@ class LocalModel:
                 with self._residence.changing(name):
                     self._loras.update(name, part, progress=_loading(run, stoppable=stoppable, unit="layer"))
             if traits_of(self._plan.device).is_cpu and not self._formats[name].is_widened:
+                if isinstance(part, UNet3D):
+                    self._arrange(part)
                 for block in blocks_of(part) if is_new else (part,):
                     pack(block)
                     if is_new:  # the holes that packing tears into the heap would add up

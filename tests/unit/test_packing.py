@@ -268,14 +268,17 @@ def test_layers_that_are_too_wide_for_four_kernels_keep_their_one(monkeypatch):
 @needs_kernels
 @pytest.mark.parametrize("size", [(16, 16), (16, 8), (9, 7), (3, 2)])
 @pytest.mark.parametrize("worth_it", [0, float("inf")])
-def test_a_network_can_be_arranged_for_a_size_before_its_first_latents(size, worth_it, monkeypatch):
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_a_network_can_be_arranged_for_a_size_before_its_first_latents(size, worth_it, is_packed, monkeypatch):
     monkeypatch.setattr(winograd, "_WORTH_IT", worth_it)
     network, late = unet(), unet()
-    pack(network)
     pack(late)
     with torch.inference_mode():
         expected = late(*inputs(1, 2, *size))
+        if is_packed:
+            pack(network)
         network.arrange_for(torch.empty(1, 4, 2, *size, device="meta"), texts=1)
+        pack(network)
         for layer in (Conv2d, FramewiseConv):
             monkeypatch.setattr(layer, "_in_form", None)  # nothing is left to be turned
         assert torch.equal(network(*inputs(1, 2, *size)), expected)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Iterator
-from typing import Protocol, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from t2v_core.models import cpu_kernels
-from t2v_core.models.cpu_kernels import Packed, PackedConv
+from t2v_core.models.cpu_kernels import ByRows, Form, Packed, PackedConv
 from t2v_core.models.winograd import OverFrames, OverPlaces
 
 SMALL_MAP = 4
@@ -131,20 +131,11 @@ class PlacewiseLinear(nn.Conv1d, Packable):
         del self._packed
 
 
-class Form(Protocol):
-    """A convolution's kernel (o, i, h, w) and bias, as one of several ways to compute it wants them."""
-
-    def __call__(self, x: Tensor, *, plus: Tensor | None = None) -> Tensor:
-        """Channels-last maps (n, i, h, w) to (n, o, h', w'), with `plus` of that shape added."""
-        ...
-
-    def unpacked(self) -> Tensor:
-        """The kernel (o, i, h, w), bit for bit."""
-        ...
-
-
 class Conv2d(nn.Conv2d, Packable):
     """A convolution of channels-last feature maps, with an optional tensor added."""
+
+    _first_form: type[ByRows | OverPlaces | PackedConv] | None = None
+    """The form for the maps that were announced before it's packed."""
 
     def forward(self, input: Tensor, *, plus: Tensor | None = None) -> Tensor:
         """(n, i, h, w) to (n, o, h', w')."""
@@ -158,8 +149,11 @@ class Conv2d(nn.Conv2d, Packable):
         return super().is_worth_packing() and self.groups == 1 and self.dilation == (1, 1)
 
     def arrange_for(self, maps: Tensor) -> None:
-        """Have the form that is the fastest for maps of this shape, while the layer is packed."""
-        if not isinstance(self._packed, form := self._form_for(maps)):
+        """Have the form that is the fastest for maps of this shape; a plain layer takes it when it's packed."""
+        form = self._form_for(maps)
+        if not self.is_packed:
+            self._first_form = form
+        elif not isinstance(self._packed, form):
             self._packed = self._in_form(form, self._packed.unpacked())
 
     def _form_for(self, maps: Tensor) -> type[ByRows | OverPlaces | PackedConv]:
@@ -179,42 +173,13 @@ class Conv2d(nn.Conv2d, Packable):
         return form(kernel, self.bias)
 
     def _pack(self) -> None:
-        self._packed: Form = self._in_form(ByRows if self.kernel_size == (1, 1) else PackedConv, self.weight)
+        is_matrix = self.kernel_size == (1, 1) and self.stride == (1, 1)
+        self._packed: Form = self._in_form(self._first_form or (ByRows if is_matrix else PackedConv), self.weight)
         _give_up(self)
 
     def _unpack(self) -> None:
         _take_back(self, self._packed.unpacked())
         del self._packed
-
-
-class ByRows:
-    """A convolution that keeps the maps' size, as one product of all neighbourhoods for each row of its kernel."""
-
-    def __init__(self, kernel: Tensor, bias: Tensor | None) -> None:
-        self._width = kernel.shape[-1]
-        rows = rearrange(kernel, "o i h w -> h o (w i)")
-        self._rows = [Packed(row, bias if index == 0 else None) for index, row in enumerate(rows)]
-
-    def __call__(self, x: Tensor, *, plus: Tensor | None = None) -> Tensor:
-        """Channels-last maps (n, i, h, w) to (n, o, h, w), with `plus` of that shape added."""
-        tokens = rearrange(x, "n i h w -> n h w i")
-        if len(self._rows) == 1:
-            more = None if plus is None else rearrange(plus, "n o h w -> n h w o")
-            return rearrange(self._rows[0](tokens, plus=more), "n h w o -> n o h w")
-        height, width = x.shape[-2:]
-        padded = rearrange(F.pad(tokens, (0, 0, 1, 1, 1, 1)), "n h w i -> h n w i")
-        neighbours = torch.cat([padded[:, :, shift : shift + width] for shift in range(self._width)], dim=-1)
-        found = None
-        for shift, row in enumerate(self._rows):
-            found = row(neighbours[shift : shift + height], plus=found)
-        assert found is not None
-        maps = rearrange(found, "h n w o -> n o h w").contiguous(memory_format=torch.channels_last)
-        return add(maps, plus)
-
-    def unpacked(self) -> Tensor:
-        """The kernel (o, i, h, w), bit for bit."""
-        rows = torch.stack([row.unpacked() for row in self._rows])
-        return rearrange(rows, "h o (w i) -> o i h w", w=self._width)
 
 
 class DoublingConv2d(Conv2d):
@@ -269,6 +234,9 @@ class DoublingConv2d(Conv2d):
 class FramewiseConv(nn.Conv3d, Packable):
     """A 3×1×1 convolution over frames, kept as a Conv3d for its checkpoint's sake; it runs as a 2D one over (f, p)."""
 
+    _first_form: type[OverFrames | PackedConv] = PackedConv
+    """The form for the maps that were announced before it's packed."""
+
     def __init__(self, dim: int, out_dim: int) -> None:
         super().__init__(dim, out_dim, kernel_size=(3, 1, 1), padding=(1, 0, 0))
 
@@ -280,9 +248,11 @@ class FramewiseConv(nn.Conv3d, Packable):
         return self._packed(input, plus=plus)
 
     def arrange_for(self, maps: Tensor) -> None:
-        """Have the form that is the faster one for maps of this shape, while the layer is packed."""
+        """Have the form that is the faster one for maps of this shape; a plain layer takes it when it's packed."""
         form = OverFrames if OverFrames.pays(maps, channels=self.out_channels) else PackedConv
-        if not isinstance(self._packed, form):
+        if not self.is_packed:
+            self._first_form = form
+        elif not isinstance(self._packed, form):
             self._packed = self._in_form(form, self._packed.unpacked())
 
     def _in_form(self, form: type[OverFrames | PackedConv], kernel: Tensor) -> Form:
@@ -291,7 +261,7 @@ class FramewiseConv(nn.Conv3d, Packable):
         return form(kernel, self.bias)
 
     def _pack(self) -> None:
-        self._packed: Form = self._in_form(PackedConv, self.weight[..., 0])
+        self._packed: Form = self._in_form(self._first_form, self.weight[..., 0])
         _give_up(self)
 
     def _unpack(self) -> None:

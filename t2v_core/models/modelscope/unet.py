@@ -123,7 +123,7 @@ class UNet3D(nn.Module):
         return rearrange(_for_each(self.out(x), texts * frames), "(b f) c h w -> b c f h w", f=frames)
 
     def arrange_for(self, latents: Tensor, *, texts: int) -> None:
-        """Have the forms of packed layers that are the fastest for latents like these (1, c, f, h, w)."""
+        """Have the fastest forms for latents like these (1, c, f, h, w), in layers that are packed or will be."""
         frames, height, width = latents.shape[2:]
         sizes = [(height, width)]
         for block in self.input_blocks:
@@ -164,7 +164,7 @@ def timestep_embedding(timesteps: Tensor, dim: int) -> Tensor:
 
 def _arrange(block: nn.Module, texts: int, frames: int, height: int, width: int) -> None:
     for layer in block.modules():
-        if not isinstance(layer, (Conv2d, FramewiseConv)) or not layer.is_packed or isinstance(layer, DoublingConv2d):
+        if not isinstance(layer, (Conv2d, FramewiseConv)) or isinstance(layer, DoublingConv2d):
             continue
         over_frames = isinstance(layer, FramewiseConv)
         count, *size = (1, frames, height * width) if over_frames else (texts * frames, height, width)
