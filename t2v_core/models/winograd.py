@@ -65,7 +65,7 @@ class OverPlaces:
         """Channels-last maps (n, i, h, w) to (n, o, h, w), with `plus` of that shape added."""
         channels = sum(kernel.shape[1] for kernel in self._kernels)
         shape = (len(x), channels, *x.shape[-2:])
-        result = torch.empty(shape, memory_format=torch.channels_last)
+        result = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
         maps, found = (rearrange(each, "n c h w -> n h w c") for each in (x, result))
         more = None if plus is None else rearrange(plus, "n o h w -> n h w o")
         kept = _sums_of(self._kernels[0], axes=2) if len(self._kernels) == 1 else None
@@ -97,10 +97,10 @@ class OverFrames:
     @staticmethod
     def pays(maps: Tensor, *, channels: int) -> bool:
         """Whether maps (1, i, f, p) are convolved to so many channels faster this way."""
-        _, before, frames, places = maps.shape
+        count, before, frames, places = maps.shape
         tiles = -(-frames // _MADE) * places
         products = (_SEEN * tiles, _TAPS * frames * places)
-        return _pays(maps, *products, sums=_MADE * tiles, taps=_SEEN, pair=(before, channels))
+        return count == 1 and _pays(maps, *products, sums=_MADE * tiles, taps=_SEEN, pair=(before, channels))
 
     def __call__(self, x: Tensor, *, plus: Tensor | None = None) -> Tensor:
         """Channels-last maps (1, i, f, p) to (1, o, f, p), with `plus` of that shape added."""
@@ -143,10 +143,13 @@ def _parts(maps: Tensor, *, bytes_at_once: int) -> Iterator[tuple[slice, slice]]
     count, height, width, channels = maps.shape
     rows = -(-height // _MADE)
     at_once = max(1, bytes_at_once // (4 * _SEEN**2 * -(-width // _MADE) * channels))
-    whole = at_once // rows
-    for start in range(0, count, max(1, whole)):
-        for row in range(0, rows, rows if whole else at_once):
-            yield slice(start, start + max(1, whole)), slice(row, min(rows, row + at_once) if not whole else rows)
+    if whole := at_once // rows:
+        yield from ((slice(start, start + whole), slice(0, rows)) for start in range(0, count, whole))
+        return
+    for number in range(count):
+        yield from (
+            (slice(number, number + 1), slice(row, min(rows, row + at_once))) for row in range(0, rows, at_once)
+        )
 
 
 def _padded(values: Tensor, room: dict[int, tuple[int, int]]) -> Tensor:
@@ -177,7 +180,7 @@ def _multiply_tiles(sums: Tensor, kernel: Tensor, *, out: Tensor) -> None:
 def _room_for(out: Tensor, *, axes: tuple[int, ...]) -> Tensor:
     """The result itself, or where it has no whole tiles along the axes, something larger in its place."""
     shape = [-(-size // _MADE) * _MADE if axis in axes else size for axis, size in enumerate(out.shape)]
-    return out if list(out.shape) == shape else torch.empty(shape)
+    return out if list(out.shape) == shape else out.new_empty(shape)
 
 
 def _finish(made: Tensor, bias: Tensor | None, more: Tensor | None, *, out: Tensor) -> None:
@@ -194,7 +197,7 @@ def _spread(values: Tensor, *, axis: int) -> Tensor:
     """Of each six values along an axis, four on, the sums: (6, ...), with as many along the axis as there are sixes."""
     first, second, third, fourth, fifth, sixth = values.unfold(axis, _SEEN, _MADE).unbind(-1)
     near, far = _NEAR**2, _FAR**2
-    result = torch.empty((_SEEN, *first.shape))
+    result = values.new_empty((_SEEN, *first.shape))
     odd = torch.empty_like(result[0])
     torch.sub(fifth, third, alpha=near + far, out=result[0]).add_(first, alpha=near * far)
     for index, point, other in ((1, _NEAR, far), (3, _FAR, near)):
