@@ -223,7 +223,6 @@ class LocalModel:
         """The UNet in its own number format, from and to float32 latents."""
         unet, dtype = self._part(Part.UNET, run), self._formats[Part.UNET].computes
         assert isinstance(unet, UNet3D)
-        self._arrange(unet)
         embedding = self._loras.guidance_embedding(self._embedded_guidance)
         unet.guidance = None if embedding is None else embedding.to(self._plan.device)  # type: ignore[assignment]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Iterator
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -130,11 +130,47 @@ class PlacewiseLinear(nn.Conv1d, Packable):
         del self._packed
 
 
-class Conv2d(nn.Conv2d, Packable):
+class Convolution(Packable):
+    """A convolution whose packed form follows the shape of its maps."""
+
+    _first_form: type[Form] = PackedConv
+    """The form to be packed in: that for the maps that were announced before."""
+
+    def arrange_for(self, maps: Tensor) -> None:
+        """Have the form that is the fastest for maps of this shape; a plain layer takes it when it's packed."""
+        form = self._form_for(maps)
+        if not self.is_packed:
+            self._first_form = form
+        elif not isinstance(self._packed, form):
+            self._packed = self._in_form(form, self._packed.unpacked())
+
+    @abc.abstractmethod
+    def _form_for(self, maps: Tensor) -> type[Any]: ...
+
+    @abc.abstractmethod
+    def _in_form(self, form: type[Any], kernel: Tensor) -> Form: ...
+
+    def _pack(self) -> None:
+        weight = cast(Tensor, self.weight)
+        self._packed: Form = self._in_form(self._first_form, weight.flatten(3))
+        _give_up(self)
+
+    def _unpack(self) -> None:
+        _take_back(self, self._packed.unpacked().view(cast(Tensor, self.weight).shape))
+        del self._packed
+
+
+class Conv2d(nn.Conv2d, Convolution):
     """A convolution of channels-last feature maps, with an optional tensor added."""
 
-    _first_form: type[ByRows | OverPlaces | PackedConv] | None = None
-    """The form for the maps that were announced before it's packed."""
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self._is_matrix:
+            self._first_form = ByRows
+
+    @property
+    def _is_matrix(self) -> bool:
+        return self.kernel_size == (1, 1) and self.stride == (1, 1)
 
     def forward(self, input: Tensor, *, plus: Tensor | None = None) -> Tensor:
         """(n, i, h, w) to (n, o, h', w')."""
@@ -147,16 +183,8 @@ class Conv2d(nn.Conv2d, Packable):
         """As for every layer; grouped and dilated convolutions stay plain."""
         return super().is_worth_packing() and self.groups == 1 and self.dilation == (1, 1)
 
-    def arrange_for(self, maps: Tensor) -> None:
-        """Have the form that is the fastest for maps of this shape; a plain layer takes it when it's packed."""
-        form = self._form_for(maps)
-        if not self.is_packed:
-            self._first_form = form
-        elif not isinstance(self._packed, form):
-            self._packed = self._in_form(form, self._packed.unpacked())
-
     def _form_for(self, maps: Tensor) -> type[ByRows | OverPlaces | PackedConv]:
-        if self.kernel_size == (1, 1) and self.stride == (1, 1):
+        if self._is_matrix:
             return ByRows
         if self.kernel_size == (3, 3) and self.stride == self.padding == (1, 1):
             if max(maps.shape[-2:]) <= SMALL_MAP:
@@ -170,15 +198,6 @@ class Conv2d(nn.Conv2d, Packable):
             padding, stride = cast(tuple[int, int], self.padding), cast(tuple[int, int], self.stride)
             return PackedConv(kernel, self.bias, padding=padding, stride=stride)
         return form(kernel, self.bias)
-
-    def _pack(self) -> None:
-        is_matrix = self.kernel_size == (1, 1) and self.stride == (1, 1)
-        self._packed: Form = self._in_form(self._first_form or (ByRows if is_matrix else PackedConv), self.weight)
-        _give_up(self)
-
-    def _unpack(self) -> None:
-        _take_back(self, self._packed.unpacked())
-        del self._packed
 
 
 class DoublingConv2d(Conv2d):
@@ -230,11 +249,8 @@ class DoublingConv2d(Conv2d):
             super()._unpack()
 
 
-class FramewiseConv(nn.Conv3d, Packable):
+class FramewiseConv(nn.Conv3d, Convolution):
     """A 3×1×1 convolution over frames, kept as a Conv3d for its checkpoint's sake; it runs as a 2D one over (f, p)."""
-
-    _first_form: type[OverFrames | PackedConv] = PackedConv
-    """The form for the maps that were announced before it's packed."""
 
     def __init__(self, dim: int, out_dim: int) -> None:
         super().__init__(dim, out_dim, kernel_size=(3, 1, 1), padding=(1, 0, 0))
@@ -246,26 +262,13 @@ class FramewiseConv(nn.Conv3d, Packable):
         self.arrange_for(input)
         return self._packed(input, plus=plus)
 
-    def arrange_for(self, maps: Tensor) -> None:
-        """Have the form that is the faster one for maps of this shape; a plain layer takes it when it's packed."""
-        form = OverFrames if OverFrames.pays(maps, channels=self.out_channels) else PackedConv
-        if not self.is_packed:
-            self._first_form = form
-        elif not isinstance(self._packed, form):
-            self._packed = self._in_form(form, self._packed.unpacked())
+    def _form_for(self, maps: Tensor) -> type[OverFrames | PackedConv]:
+        return OverFrames if OverFrames.pays(maps, channels=self.out_channels) else PackedConv
 
     def _in_form(self, form: type[OverFrames | PackedConv], kernel: Tensor) -> Form:
         if form is PackedConv:
             return PackedConv(kernel, self.bias, padding=_OVER_FRAMES)
         return form(kernel, self.bias)
-
-    def _pack(self) -> None:
-        self._packed: Form = self._in_form(self._first_form, self.weight[..., 0])
-        _give_up(self)
-
-    def _unpack(self) -> None:
-        _take_back(self, self._packed.unpacked()[..., None])
-        del self._packed
 
 
 class JoinedLinear(Packable):
