@@ -109,7 +109,9 @@ class OverFrames:
         frames, places, before = clip.shape
         tiles = -(-frames // _MADE)
         kernel = _sums_of(self._kernel, axes=1)
-        found = clip.new_empty(frames, places, kernel.shape[-1])
+        shape = (1, kernel.shape[-1], frames, places)
+        result = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
+        found = rearrange(result, "1 c f p -> f p c")
         at_once = max(1, _SMALL // (4 * _SEEN * tiles * before))
         for start in range(0, places, at_once):
             some = slice(start, start + at_once)
@@ -121,7 +123,7 @@ class OverFrames:
             made = _room_for(found[:, some], axes=(0,))
             _gather(products, out=made.unflatten(0, (-1, _MADE)).unbind(1))
             _finish(made, self._bias, None if more is None else more[:, some], out=found[:, some])
-        return rearrange(found, "f p o -> 1 o f p")
+        return result
 
     def unpacked(self) -> Tensor:
         """The kernel (o, i, 3, 1), bit for bit."""

@@ -7,7 +7,7 @@ from torch import nn
 
 from t2v_core.models import cpu_kernels, winograd
 from t2v_core.models.modelscope import layers
-from t2v_core.models.modelscope.attention import FeedForward, RememberedText, attend
+from t2v_core.models.modelscope.attention import FeedForward, RememberedText, TemporalTransformer, attend
 from t2v_core.models.modelscope.blocks import TemporalConv
 from t2v_core.models.modelscope.config import AutoencoderConfig, UNetConfig
 from t2v_core.models.modelscope.layers import (
@@ -284,14 +284,19 @@ def test_a_network_can_be_arranged_for_a_size_before_its_first_latents(size, wor
         assert torch.equal(network(*inputs(1, 2, *size)), expected)
 
 
-def test_norms_over_a_whole_clip_see_channels_last_maps():
+@pytest.mark.parametrize("is_packed", [False, pytest.param(True, marks=needs_kernels)])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_norms_over_a_whole_clip_see_channels_last_maps(batch, is_packed, monkeypatch):
+    monkeypatch.setattr(winograd, "_WORTH_IT", float("inf"))
     network, seen = unet(), []
     for module in network.modules():
-        if isinstance(module, TemporalConv):
-            for block in module.children():
-                block[0].register_forward_hook(lambda norm, args, output: seen.append((args[0], output)))
+        if isinstance(module, (TemporalConv, TemporalTransformer)):
+            for norm in (layer for layer in module.modules() if isinstance(layer, nn.GroupNorm)):
+                norm.register_forward_hook(lambda norm, args, output: seen.append((args[0], output)))
+    if is_packed:
+        pack(network)
     with torch.inference_mode():
-        network(*inputs(1, 3, 8, 8))
+        network(*inputs(batch, 3, 8, 8))
     assert seen
     for given, found in seen:
         # torch takes the stride of the batch for a hint, even where there is but one.

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
-from t2v_core.models.modelscope.layers import GatedLinear, JoinedLinear, Linear, PlacewiseLinear
+from t2v_core.models.modelscope.layers import GatedLinear, JoinedLinear, Linear, PlacewiseLinear, clip_maps
 
 OVER_PLACES = "f p (heads d) -> f heads p d"
 OVER_FRAMES = "f p (heads d) -> p heads f d"
@@ -227,8 +227,8 @@ class TemporalTransformer(nn.Module):
 
     def forward(self, x: Tensor, text: Tensor | RememberedText | None, frames: int) -> Tensor:
         """Feature maps ((b f), c, h, w); the text goes unused; statistics of the norm are the whole clip's."""
-        clip = self.norm(rearrange(x, "(b f) c h w -> b c f (h w)", f=frames))
-        tokens = self.proj_in(rearrange(clip, "b c f p -> b f p c"))
+        clips = self.norm(clip_maps(rearrange(x, "(b f) c h w -> b f (h w) c", f=frames)))
+        tokens = self.proj_in(rearrange(clips, "b c f p -> b f p c"))
         for block in self.transformer_blocks:
             tokens = block(tokens, None)
         return _projected_onto(x, tokens, self.proj_out, frames=frames)

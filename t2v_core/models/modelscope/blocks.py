@@ -10,7 +10,7 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from t2v_core.models.modelscope.attention import start_at_zero
-from t2v_core.models.modelscope.layers import Conv2d, DoublingConv2d, FramewiseConv, Linear, add, silu
+from t2v_core.models.modelscope.layers import Conv2d, DoublingConv2d, FramewiseConv, Linear, add, clip_maps, silu
 
 
 class TemporalConv(nn.Module):
@@ -34,9 +34,7 @@ class TemporalConv(nn.Module):
 
     def _clip(self, clip: Tensor) -> Tensor:
         """(1, f, p, c) to the same."""
-        # From four axes with the batch in front these are channels-last maps, which norm and convolution stay with;
-        # an axis of 1 that is put in later has a stride that torch takes for another order.
-        hidden = maps = rearrange(clip, "b f p c -> b c f p")
+        hidden = maps = clip_maps(clip)
         for block in (self.conv1, self.conv2, self.conv3, self.conv4):
             norm, _, *dropout, conv = block
             hidden = silu(norm(hidden))

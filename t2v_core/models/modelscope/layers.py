@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from t2v_core.models import cpu_kernels
@@ -335,6 +336,15 @@ def add(x: Tensor, more: Tensor | None) -> Tensor:
     if more is None:
         return x
     return x + more if torch.is_grad_enabled() else x.add_(more)
+
+
+def clip_maps(tokens: Tensor) -> Tensor:
+    """Tokens (b, f, p, c) as channels-last maps (b, c, f, p), which norms and convolutions over a clip stay with.
+
+    For that the batch must have been an axis before: one that is put in at the end has, where it is 1, a stride that
+    torch takes for another order.
+    """
+    return rearrange(tokens, "b f p c -> b c f p")
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, *, plus: Tensor | None = None) -> Tensor:
