@@ -18,7 +18,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from t2v_core.models import cpu_kernels
-from t2v_core.models.modelscope.attention import FeedForward, attend
+from t2v_core.models.modelscope.attention import Attention, FeedForward, RememberedText, attend
 from t2v_core.models.modelscope.layers import (
     Conv2d,
     DoublingConv2d,
@@ -91,6 +91,7 @@ def choices(dtype: torch.dtype, *, frames: int, scale: int) -> Iterator[Choice]:
     yield _by_rows(dtype, rows=frames * 1024 // scale, dim=320 // scale)
     for places, heads in ((1024, 5), (64, 20)):
         yield _few_tokens(dtype, frames=frames, places=places // scale, heads=heads)
+        yield _of_text(dtype, tokens=frames * places // scale, heads=heads)
 
 
 def _products(dtype: torch.dtype, *, rows: int, dim: int) -> Iterator[Choice]:
@@ -215,6 +216,24 @@ def _by_rows(dtype: torch.dtype, *, rows: int, dim: int) -> Choice:
     return Choice(
         f"feed-forward of {rows} × {dim}",
         {"some rows at a time": lambda: layer(tokens, plus=tokens), "all": lambda: layer._rows(tokens, tokens)},
+    )
+
+
+def _of_text(dtype: torch.dtype, *, tokens: int, heads: int) -> Choice:
+    query = torch.randn(1, tokens, heads, 64, dtype=dtype).transpose(1, 2)
+    features = torch.randn(1, 77, 64, dtype=dtype)
+    layer = Attention(64, heads=heads, head_dim=64, axes="", context_dim=64).to(dtype)
+    remembered = RememberedText(features)
+    plain, filled = (
+        [rearrange(part, "b n (heads d) -> b heads n d", heads=heads) for part in parts]
+        for parts in ((layer.to_k(features), layer.to_v(features)), remembered.projected(layer))
+    )
+    return Choice(
+        f"attention of {tokens} tokens to a text's 77, {heads} heads",
+        {
+            "filled up with keys of nothing": lambda: attend(query, *filled, mask=remembered.mask),
+            "as it is": lambda: attend(query, *plain),
+        },
     )
 
 

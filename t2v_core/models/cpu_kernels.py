@@ -18,6 +18,9 @@ from torch import Tensor, nn
 Pair = int | tuple[int, int]
 """What goes for the height and the width, or for one of them each."""
 
+_BY_PRODUCTS = 0
+"""torch's number for attention without a fused kernel."""
+
 _USUAL_MAPS = 16, (32, 32)
 """How many maps of which size a kernel is packed for before it has seen any."""
 
@@ -138,6 +141,23 @@ def usable(dtype: torch.dtype) -> bool:
         return _works(dtype)
     except (AttributeError, RuntimeError, NotImplementedError, TypeError):
         return False
+
+
+@functools.lru_cache(maxsize=8)
+def fuses_masks(dtype: torch.dtype) -> bool:
+    """Whether torch's fused attention takes a mask on a processor: older ones have it by products then."""
+    choose = getattr(torch, "_fused_sdp_choice", None)
+    if choose is None:
+        return False
+    some, mask = torch.zeros(1, 1, 2, 8, dtype=dtype), torch.zeros(1, 1, 1, 2, dtype=dtype)
+    return choose(some, some, some, mask) == choose(some, some, some) != _BY_PRODUCTS
+
+
+@functools.lru_cache(maxsize=1)
+def multiplies_tiles() -> bool:
+    """Whether the processor multiplies tiles of 16-bit numbers (AMX), and this torch knows."""
+    asks = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return asks is not None and asks()
 
 
 def _works(dtype: torch.dtype) -> bool:

@@ -23,14 +23,16 @@ def plain_attention(
     key: Tensor,
     value: Tensor,
     *,
+    attn_mask: Tensor | None = None,
     scale: float | None = None,
     is_causal: bool = False,
     scores_at_once: int = SCORES_AT_ONCE,
 ) -> Tensor:
     """What scaled_dot_product_attention gives for (b, heads, n, d), (b, heads, m, d) and (b, heads, m, d).
 
-    Scores and softmax are float32 whatever the format: in half precision some devices' overflow or go wrong. Slices of
-    the heads, and where one head has too many scores, of its queries keep the memory small.
+    The mask is one value for each key, (1, 1, 1, m). Scores and softmax are float32 whatever the format: in half
+    precision some devices' overflow or go wrong. Slices of the heads, and where one head has too many scores, of its
+    queries keep the memory small.
     """
     batch = torch.broadcast_shapes(query.shape[:-2], key.shape[:-2], value.shape[:-2])
     queries, keys, values = (
@@ -48,6 +50,8 @@ def plain_attention(
         for row in range(0, length, rows):
             some = slice(row, row + rows)
             scores = torch.bmm(queries[these, some].float() * factor, turned)
+            if attn_mask is not None:
+                scores += attn_mask[0]
             if is_causal:
                 scores = scores.masked_fill(_later(scores.shape[1], reached, row, scores.device), -torch.inf)
             weights = scores.softmax(-1).to(values.dtype)
@@ -65,7 +69,7 @@ class PlainAttention(TorchFunctionMode):
         if func is not F.scaled_dot_product_attention:
             return func(*args, **kwargs)
         assert len(args) == 3
-        assert kwargs.keys() <= {"scale", "is_causal"}
+        assert kwargs.keys() <= {"attn_mask", "scale", "is_causal"}
         return plain_attention(*args, **kwargs)
 
 

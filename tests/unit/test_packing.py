@@ -22,6 +22,7 @@ from t2v_core.models.modelscope.layers import (
 from t2v_core.models.modelscope.unet import UNet3D
 from t2v_core.models.modelscope.vae import Autoencoder
 from t2v_core.models.winograd import OverFrames, OverPlaces
+from t2v_core.rendering.plain_attention import attention_by
 
 SMALL = UNetConfig(dim=32, dim_mult=(1, 2, 2), num_heads=2, head_dim=16, context_dim=32, norm_groups=8, res_blocks=1)
 SMALL_AUTOENCODER = AutoencoderConfig(dim=32, dim_mult=(1, 2, 2), res_blocks=1, norm_groups=8)
@@ -361,9 +362,35 @@ def test_the_texts_keys_and_values_are_made_once():
     assert torch.equal(second, plain)
 
 
+@pytest.mark.parametrize("of_each_frame", [False, True])
+@pytest.mark.parametrize("fused", [True, False])
+def test_keys_of_nothing_fill_up_a_text_and_change_nothing(of_each_frame, fused, monkeypatch):
+    network = unet()
+    latents, timesteps, _ = inputs(2, 3, 8, 8)
+    text = torch.randn(2, *([3] if of_each_frame else []), 77, 32)
+    with torch.inference_mode():
+        filled_up = RememberedText(text)
+        assert filled_up.mask is not None
+        assert filled_up.mask.flatten().tolist() == [0.0] * 77 + [-float("inf")] * 3
+        with attention_by(fused=fused):
+            found = network(latents, timesteps, filled_up)
+        monkeypatch.setattr(cpu_kernels, "fuses_masks", lambda dtype: False)
+        plain = RememberedText(text)
+        assert plain.mask is None
+        expected = network(latents, timesteps, plain)
+    assert torch.linalg.norm(found - expected) / torch.linalg.norm(expected) < 1e-5
+
+
+@pytest.mark.parametrize("tokens", [16, 32, 80])
+def test_a_text_that_is_full_or_short_stays_as_it_is(tokens):
+    assert RememberedText(torch.randn(1, tokens, 32)).mask is None
+
+
+@pytest.mark.parametrize("has_tiles", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("tokens", [1, 16, 40])
-def test_attention_of_few_and_many_tokens(dtype, tokens):
+def test_attention_of_few_and_many_tokens(dtype, tokens, has_tiles, monkeypatch):
+    monkeypatch.setattr(cpu_kernels, "multiplies_tiles", lambda: has_tiles)
     query, key, value = torch.randn(3, 6, 2, tokens, 8).to(dtype)
     exact = torch.nn.functional.scaled_dot_product_attention(*(part.double() for part in (query, key, value)))
     tolerance = 1e-5 if dtype is torch.float32 else 2e-2

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
+from t2v_core.models import cpu_kernels
 from t2v_core.models.modelscope.layers import GatedLinear, JoinedLinear, Linear, PlacewiseLinear, clip_maps
 
 OVER_PLACES = "f p (heads d) -> f heads p d"
@@ -20,8 +21,11 @@ OVER_FRAMES = "f p (heads d) -> p heads f d"
 
 # CUDA's attention kernels put batch times heads on a grid axis of at most 65,535 blocks.
 _LARGEST_GRID = 65_535
-# Beyond this a processor's fused attention is faster than products in 16 bits.
+# Up to here products in 16 bits are faster than a processor's fused attention; where it has tiles, only up to there.
 _SHORT_SEQUENCE = 32
+_SHORT_WITH_TILES = 8
+# So many keys a processor's fused attention takes at once; what is left over costs as much as all the others.
+_KEYS_AT_ONCE = 16
 # As many tokens go through a feed-forward at once on a processor; see benchmarks/layers.py.
 _ROWS_AT_ONCE = 4096
 
@@ -29,21 +33,29 @@ _ROWS_AT_ONCE = 4096
 class RememberedText:
     """A prompt's features with their keys and values, which every layer makes once for all steps.
 
-    They are (b, n, c_text), or (b, f, n, c_text) where each frame has a text of its own.
+    They are (b, n, c_text), or (b, f, n, c_text) where each frame has a text of its own. On a processor keys of nothing
+    fill up the last few, behind a mask: what that adds to the attention is exactly zero.
     """
 
     def __init__(self, features: Tensor, *, part_of: RememberedText | None = None, frames: slice = slice(None)) -> None:
         self.features = features
         self._whole, self._frames = part_of, frames
         self._projected: dict[Attention, tuple[Tensor, Tensor]] = {}
+        self.mask = None if part_of is None else part_of.mask
+        """What is added to a key's scores: (1, 1, 1, n), with minus infinity for keys of nothing. None if all count."""
+        self._room = 0
+        if part_of is None and (room := _room_for_keys(features)):
+            self._room = room
+            self.mask = F.pad(features.new_zeros(1, 1, 1, features.shape[-2]), (0, room), value=-torch.inf)
 
     def projected(self, layer: Attention) -> tuple[Tensor, Tensor]:
-        """The layer's keys and values, (b, n, heads·d) or (b, f, n, heads·d)."""
+        """The layer's keys and values, (b, n, heads·d) or (b, f, n, heads·d), as many as the mask has places."""
         if self._whole is not None:
             key, value = self._whole.projected(layer)
             return key[:, self._frames], value[:, self._frames]
         if layer not in self._projected:
-            self._projected[layer] = (layer.to_k(self.features), layer.to_v(self.features))
+            key, value = (F.pad(to(self.features), (0, 0, 0, self._room)) for to in (layer.to_k, layer.to_v))
+            self._projected[layer] = (key, value)
         return self._projected[layer]
 
     def of_frames(self, frames: slice) -> RememberedText:
@@ -99,27 +111,44 @@ class Attention(nn.Module):
         )
         query = rearrange(self.to_q(tokens), f"b f p (heads d) -> {over}", heads=self.heads)
         key, value = (rearrange(part, of_text, heads=self.heads) for part in remembered.projected(self))
-        mixed = attend(query, key, value)
+        mixed = attend(query, key, value, mask=remembered.mask)
         return rearrange(mixed, f"{over} -> b f p (heads d)", b=tokens.shape[0], f=tokens.shape[1])
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Scaled dot-product attention of (batch, heads, tokens, d), by what is fastest for their place and size."""
-    if query.device.type == "cpu" and query.dtype is not torch.float32 and key.shape[2] <= _SHORT_SEQUENCE:
-        return _by_products(query, key, value)
+def attend(query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor | None = None) -> Tensor:
+    """Scaled dot-product attention of (batch, heads, tokens, d), by what is fastest for their place and size.
+
+    The mask (1, 1, 1, keys) is added to the scores.
+    """
+    if mask is None and query.device.type == "cpu" and query.dtype is not torch.float32:
+        short = _SHORT_WITH_TILES if cpu_kernels.multiplies_tiles() else _SHORT_SEQUENCE
+        if key.shape[2] <= short:
+            return _by_products(query, key, value)
     rows = max(1, _LARGEST_GRID // query.shape[1])
     if query.shape[0] <= rows:
-        return F.scaled_dot_product_attention(query, key, value)
+        return _fused(query, key, value, mask)
     slices = zip(query.split(rows), key.split(rows), value.split(rows), strict=True)
-    return torch.cat([F.scaled_dot_product_attention(q, k, v) for q, k, v in slices])
+    return torch.cat([_fused(q, k, v, mask) for q, k, v in slices])
+
+
+def _fused(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    more = {} if mask is None else {"attn_mask": mask}
+    return F.scaled_dot_product_attention(query, key, value, **more)
 
 
 def _by_products(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Two batched products: a processor's fused kernel in 16 bits takes twice as long for a few tokens."""
     batch = query.shape[0]
     query, key, value = (rearrange(part, "b heads n d -> (b heads) n d") for part in (query, key, value))
-    weights = torch.bmm(query * query.shape[-1] ** -0.5, key.transpose(1, 2)).softmax(-1)
+    weights = torch.bmm(query, key.transpose(1, 2)).mul_(query.shape[-1] ** -0.5).softmax(-1)
     return rearrange(torch.bmm(weights, value), "(b heads) n d -> b heads n d", b=batch)
+
+
+def _room_for_keys(text: Tensor) -> int:
+    """How many keys of nothing make the attention to a text (..., n, c) faster."""
+    keys = text.shape[-2]
+    pays = text.device.type == "cpu" and keys > _SHORT_SEQUENCE and cpu_kernels.fuses_masks(text.dtype)
+    return -keys % _KEYS_AT_ONCE if pays else 0
 
 
 def start_at_zero(layer: nn.Module) -> None:
