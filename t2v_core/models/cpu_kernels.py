@@ -8,6 +8,9 @@ the same pass. The operators are torch's own, but not documented: each is checke
 from __future__ import annotations
 
 import functools
+import platform
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -130,6 +133,32 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, *, plus: Tensor | Non
     if plus is None:
         return _ops()._linear_pointwise.default(x, weight, bias, "none", [], "")
     return _ops()._linear_pointwise.binary(x, plus, weight, bias, "add")
+
+
+def multiply(matrix: Tensor, other: Tensor) -> Tensor:
+    """(m, k) times (k, n) in float32, by the library that is faster here."""
+    return torch.mm(matrix, other) if is_intel() else linear(matrix, other.t(), None)
+
+
+def multiply_each(matrices: Tensor, others: Tensor) -> Sequence[Tensor]:
+    """Some (..., k) times as many (k, n) in float32, by the library that is faster here."""
+    if is_intel():
+        found = torch.bmm(matrices.flatten(1, -2), others)
+        return found.view(*matrices.shape[:-1], -1).unbind(0)
+    return [linear(matrix, other.t(), None) for matrix, other in zip(matrices, others, strict=True)]
+
+
+@functools.lru_cache(maxsize=1)
+def is_intel() -> bool:
+    """Whether Intel made this processor: torch's usual library for products in float32, MKL, is theirs.
+
+    There it is as fast as oneDNN or faster, elsewhere half as fast.
+    """
+    try:
+        named = Path("/proc/cpuinfo").read_text(errors="replace")
+    except OSError:
+        named = platform.processor()
+    return "GenuineIntel" in named and torch.backends.mkl.is_available()
 
 
 @functools.lru_cache(maxsize=8)

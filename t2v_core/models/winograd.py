@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -38,9 +39,24 @@ have to be made again for each part."""
 _KERNEL_AT_ONCE = 128 * 2**20
 """Bytes of a kernel's sums that are made at once."""
 
-_OF_MAPS, _OF_A_KERNEL, _OF_CALLS, _WORTH_IT = 90, 35, 60_000_000, 0.85
-"""How many products take as long as a sum along an axis of the maps, one of a kernel's weights, and the small calls;
-and the share of the usual time that makes it worth it. See benchmarks/layers.py."""
+_WORTH_IT = 0.85
+"""The share of the usual time that makes it worth it."""
+
+
+class Costs(NamedTuple):
+    """What parts of the work take, in products of the usual way; see benchmarks/layers.py."""
+
+    product: float
+    sum: float
+    """Along an axis of the maps or of the result, for each place that there will be."""
+    weight: float
+    """A sum of a kernel's weights, and reading it."""
+    calls: float
+    """All the small calls together."""
+
+
+_COSTS, _COSTS_ON_INTEL = Costs(1.1, 90, 35, 60e6), Costs(1.3, 157, 55, 18e6)
+"""On Intel's processors all products are faster, so that sums weigh more."""
 
 
 class OverPlaces:
@@ -50,7 +66,7 @@ class OverPlaces:
         some = max(1, _KERNEL_AT_ONCE // (4 * _SEEN**2 * kernel.shape[1]))
         count = -(-len(kernel) // some)
         # Turned, so that their sums can be multiplied as they lie.
-        self._kernels = [rearrange(part, "o i y x -> i o y x").contiguous() for part in kernel.chunk(count)]
+        self._kernels = [rearrange(part, "o i y x -> (y x) i o").contiguous() for part in kernel.chunk(count)]
         self._bias = bias
 
     @staticmethod
@@ -63,7 +79,7 @@ class OverPlaces:
 
     def __call__(self, x: Tensor, *, plus: Tensor | None = None) -> Tensor:
         """Channels-last maps (n, i, h, w) to (n, o, h, w), with `plus` of that shape added."""
-        channels = sum(kernel.shape[1] for kernel in self._kernels)
+        channels = sum(kernel.shape[-1] for kernel in self._kernels)
         shape = (len(x), channels, *x.shape[-2:])
         result = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
         maps, found = (rearrange(each, "n c h w -> n h w c") for each in (x, result))
@@ -76,7 +92,7 @@ class OverPlaces:
             made = _room_for(out, axes=(1, 2))
             tiles, start = made.unflatten(2, (-1, _MADE)).unflatten(1, (-1, _MADE)), 0
             for kernel in self._kernels:
-                part = tiles[..., start : (start := start + kernel.shape[1])]
+                part = tiles[..., start : (start := start + kernel.shape[-1])]
                 _multiply_tiles(sums, _sums_of(kernel, axes=2) if kept is None else kept, out=part)
             del sums
             _finish(made, self._bias, None if more is None else more[some, places], out=out)
@@ -84,14 +100,14 @@ class OverPlaces:
 
     def unpacked(self) -> Tensor:
         """The kernel (o, i, 3, 3), bit for bit."""
-        return rearrange(torch.cat(self._kernels, dim=1), "i o y x -> o i y x").contiguous()
+        return rearrange(torch.cat(self._kernels, dim=-1), "(y x) i o -> o i y x", x=_TAPS).contiguous()
 
 
 class OverFrames:
     """A 3×1 convolution of maps (1, i, f, p) padded by one frame, with its kernel (o, i, 3, 1) and bias."""
 
     def __init__(self, kernel: Tensor, bias: Tensor | None) -> None:
-        self._kernel = rearrange(kernel, "o i f 1 -> i o f").contiguous()
+        self._kernel = rearrange(kernel, "o i f 1 -> f i o").contiguous()
         self._bias = bias
 
     @staticmethod
@@ -113,13 +129,9 @@ class OverFrames:
         result = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
         found = rearrange(result, "1 c f p -> f p c")
         at_once = max(1, _SMALL // (4 * _SEEN * tiles * before))
-        for start in range(0, places, at_once):
-            some = slice(start, start + at_once)
+        for some in _equal_parts(places, at_once=at_once):
             padded = _padded(clip[:, some], {0: (1, _MADE * tiles + 1 - frames)})
-            products = [
-                cpu_kernels.linear(sums, weights.t(), None)
-                for sums, weights in zip(_spread(padded, axis=0), kernel, strict=True)
-            ]
+            products = cpu_kernels.multiply_each(_spread(padded, axis=0), kernel)
             made = _room_for(found[:, some], axes=(0,))
             _gather(products, out=made.unflatten(0, (-1, _MADE)).unbind(1))
             _finish(made, self._bias, None if more is None else more[:, some], out=found[:, some])
@@ -127,7 +139,7 @@ class OverFrames:
 
     def unpacked(self) -> Tensor:
         """The kernel (o, i, 3, 1), bit for bit."""
-        return rearrange(self._kernel, "i o f -> o i f 1").contiguous()
+        return rearrange(self._kernel, "f i o -> o i f 1").contiguous()
 
 
 def _pays(maps: Tensor, products: int, usual: int, *, sums: int, taps: int, pair: tuple[int, int]) -> bool:
@@ -136,7 +148,8 @@ def _pays(maps: Tensor, products: int, usual: int, *, sums: int, taps: int, pair
         return False
     before, after = pair
     pairs = before * after
-    takes = 1.1 * products * pairs + _OF_MAPS * sums * (before + after) + _OF_A_KERNEL * taps * pairs + _OF_CALLS
+    costs = _COSTS_ON_INTEL if cpu_kernels.is_intel() else _COSTS
+    takes = (costs.product * products + costs.weight * taps) * pairs + costs.sum * sums * (before + after) + costs.calls
     return takes < _WORTH_IT * usual * pairs
 
 
@@ -146,12 +159,16 @@ def _parts(maps: Tensor, *, bytes_at_once: int) -> Iterator[tuple[slice, slice]]
     rows = -(-height // _MADE)
     at_once = max(1, bytes_at_once // (4 * _SEEN**2 * -(-width // _MADE) * channels))
     if whole := at_once // rows:
-        yield from ((slice(start, start + whole), slice(0, rows)) for start in range(0, count, whole))
+        yield from ((some, slice(0, rows)) for some in _equal_parts(count, at_once=whole))
         return
     for number in range(count):
-        yield from (
-            (slice(number, number + 1), slice(row, min(rows, row + at_once))) for row in range(0, rows, at_once)
-        )
+        yield from ((slice(number, number + 1), some) for some in _equal_parts(rows, at_once=at_once))
+
+
+def _equal_parts(count: int, *, at_once: int) -> Iterator[slice]:
+    """As few parts as there must be, for a small one at the end takes longer than its share."""
+    size = -(-count // -(-count // at_once))
+    return (slice(start, min(count, start + size)) for start in range(0, count, size))
 
 
 def _padded(values: Tensor, room: dict[int, tuple[int, int]]) -> Tensor:
@@ -173,7 +190,7 @@ def _multiply_tiles(sums: Tensor, kernel: Tensor, *, out: Tensor) -> None:
     """Sums of tiles times a kernel's, to (n, rows, 4, across, 4, o)."""
     columns = []
     for maps, weights in zip(sums, kernel, strict=True):
-        products = [cpu_kernels.linear(*pair, None) for pair in zip(maps, weights.transpose(-1, -2), strict=True)]
+        products = cpu_kernels.multiply_each(maps, weights)
         columns.append(_gather(products, out=[torch.empty_like(products[0]) for _ in range(_MADE)]))
     for row, products in zip(out.unbind(2), zip(*columns, strict=True), strict=True):
         _gather(products, out=row.unbind(3))
@@ -228,9 +245,8 @@ def _gather(products: Sequence[Tensor], *, out: Sequence[Tensor]) -> Sequence[Te
 
 
 def _sums_of(kernel: Tensor, *, axes: int) -> Tensor:
-    """Of a kernel (i, o, ...) the sums along its last one or two axes: (6, i, o) or (6 columns, 6 rows, i, o)."""
-    rows = kernel.flatten(2).flatten(0, 1)
-    return cpu_kernels.linear(_matrix(axes), rows, None).view(*[_SEEN] * axes, *kernel.shape[:2])
+    """Of a kernel (taps, i, o) along one or two axes the sums: (6, i, o) or (6 columns, 6 rows, i, o)."""
+    return cpu_kernels.multiply(_matrix(axes), kernel.flatten(1)).view(*[_SEEN] * axes, *kernel.shape[1:])
 
 
 @lru_cache(maxsize=2)

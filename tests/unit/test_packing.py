@@ -206,14 +206,36 @@ def test_a_network_gives_the_same_with_winograds_products(monkeypatch):
         (OverPlaces, False, (16, 320, 32, 32), torch.bfloat16),  # its sums would lose digits
         (OverPlaces, False, (1, 1280, 8, 8), torch.float32),  # its kernel's sums would take longer
         (OverPlaces, False, (8, 96, 8, 8), torch.float32),
-        (OverFrames, True, (1, 320, 16, 1024), torch.float32),
-        (OverFrames, False, (1, 320, 16, 1024), torch.bfloat16),
-        (OverFrames, False, (1, 320, 1, 1024), torch.float32),
-        (OverFrames, False, (1, 320, 5, 1024), torch.float32),  # two fours for five frames
+        (OverFrames, True, (1, 1280, 16, 256), torch.float32),
+        (OverFrames, False, (1, 1280, 16, 256), torch.bfloat16),
+        (OverFrames, False, (1, 1280, 1, 256), torch.float32),
+        (OverFrames, False, (1, 1280, 5, 256), torch.float32),  # two fours for five frames
     ],
 )
-def test_winograds_products_are_for_many_places_of_many_channels_in_float32(form, pays, shape, dtype):
-    assert form.pays(torch.empty(shape, dtype=dtype, device="meta"), channels=320) is pays
+@pytest.mark.parametrize("is_intel", [False, True])
+def test_winograds_products_are_for_many_places_of_many_channels_in_float32(
+    form, pays, shape, dtype, *, is_intel, monkeypatch
+):
+    monkeypatch.setattr(cpu_kernels, "is_intel", lambda: is_intel)
+    channels = 320 if form is OverPlaces else 1280
+    assert form.pays(torch.empty(shape, dtype=dtype, device="meta"), channels=channels) is pays
+
+
+@pytest.mark.parametrize("is_intel", [False, True])
+def test_sums_weigh_more_where_products_are_fast(is_intel, monkeypatch):
+    monkeypatch.setattr(cpu_kernels, "is_intel", lambda: is_intel)
+    assert OverFrames.pays(torch.empty(1, 320, 16, 1024, device="meta"), channels=320) is not is_intel
+
+
+@needs_kernels
+@pytest.mark.parametrize("is_intel", [False, True])
+def test_either_library_multiplies_the_same(is_intel, monkeypatch):
+    monkeypatch.setattr(cpu_kernels, "is_intel", lambda: is_intel)
+    matrices, others = torch.randn(6, 5, 3, 40), torch.randn(6, 40, 24)
+    with torch.inference_mode():
+        found = cpu_kernels.multiply_each(matrices, others)
+        assert torch.allclose(torch.stack(list(found)), torch.einsum("efgk,ekn->efgn", matrices, others), atol=1e-4)
+        assert torch.allclose(cpu_kernels.multiply(matrices[0, 0], others[0]), matrices[0, 0] @ others[0], atol=1e-4)
 
 
 @needs_kernels
