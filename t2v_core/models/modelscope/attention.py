@@ -6,6 +6,7 @@ Tokens are (b, f, p, c) throughout, a view of channels-last feature maps: nothin
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -79,7 +80,7 @@ class Attention(nn.Module):
         self.to_out = nn.Sequential(Linear(inner, query_dim), nn.Dropout(0.0))
         self.to_qkv = JoinedLinear(self.to_q, self.to_k, self.to_v) if context_dim is None else None
         # What a shortcut may stand in for: everything between the projections.
-        self.core = attend
+        self.core: Callable[[Tensor, Tensor, Tensor], Tensor] = attend
 
     def forward(
         self, tokens: Tensor, text: Tensor | RememberedText | None = None, *, plus: Tensor | None = None
@@ -126,14 +127,9 @@ def attend(query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor | None = N
             return _by_products(query, key, value)
     rows = max(1, _LARGEST_GRID // query.shape[1])
     if query.shape[0] <= rows:
-        return _fused(query, key, value, mask)
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     slices = zip(query.split(rows), key.split(rows), value.split(rows), strict=True)
-    return torch.cat([_fused(q, k, v, mask) for q, k, v in slices])
-
-
-def _fused(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    more = {} if mask is None else {"attn_mask": mask}
-    return F.scaled_dot_product_attention(query, key, value, **more)
+    return torch.cat([F.scaled_dot_product_attention(q, k, v, attn_mask=mask) for q, k, v in slices])
 
 
 def _by_products(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
