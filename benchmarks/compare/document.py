@@ -32,17 +32,18 @@ def scaling_file(device: str) -> Path:
 def write_all() -> None:
     """Every part between markers, and the pictures."""
     parts = {"how-long": [], "compare": [], "scaling": []}
-    for device in NAMES:
+    for device, name in NAMES.items():
         results = read(results_file(device))
-        if results.rows:
-            parts["how-long"].append(_how_long(results, device))
-            parts["compare"].append(_compare(results, device))
+        for place, machine in enumerate(results.devices()):
+            there = results.on(machine)
+            parts["how-long"].append(_how_long(there, f"{name}, {machine}"))
+            parts["compare"].append(_compare(there, f"{name}, {machine}", image=f"{device}-{place + 1}"))
         if scaling_file(device).exists():
             parts["scaling"].append(scaling_table.markdown(scaling_file(device)))
     text = PAGE.read_text(encoding="utf-8")
     for name, sections in parts.items():
-        if sections:
-            text = put(text, name, "\n\n".join(sections))
+        if any(sections):
+            text = put(text, name, "\n\n".join(filter(None, sections)))
     PAGE.write_text(text, encoding="utf-8")
 
 
@@ -59,9 +60,9 @@ def put(text: str, name: str, content: str) -> str:
     return changed
 
 
-def _how_long(results: Results, device: str) -> str:
+def _how_long(results: Results, title: str) -> str:
     """What people who make videos want to know, from the whole clips that were measured."""
-    lines = [f"| {NAMES[device]} | format | {USUAL_STEPS} steps | with Diffusers | with ModelScope's code | "
+    lines = [f"| {title} | format | {USUAL_STEPS} steps | with Diffusers | with ModelScope's code | "
              "memory |", "|---|---|---|---|---|---|"]  # fmt: skip
     for rows in results.by_case():
         if rows[0].what != END_TO_END:
@@ -82,23 +83,28 @@ def usual_seconds(row: Row) -> float:
     return row.seconds[middle] + row.sampling[middle] * (USUAL_STEPS / row.steps - 1)
 
 
-def _compare(results: Results, device: str) -> str:
+def _compare(results: Results, title: str, *, image: str) -> str:
     cases = sorted(results.by_case(), key=_order)
     sessions = [results.sessions[key] for key in {row.session for row in results.rows}]
     newest = max(sessions, key=lambda session: session.id)
-    image = DOCS / "images" / f"performance-{device}.svg"
-    image.parent.mkdir(parents=True, exist_ok=True)
+    file = DOCS / "images" / f"performance-{image}.svg"
+    file.parent.mkdir(parents=True, exist_ok=True)
     machine = newest.machine
-    where = machine.get("gpu") or f"{machine['processor']}, {machine['cores']} cores"
+    where = newest.device if machine.get("gpu") else f"{newest.device}, {machine['cores']} cores"
     drawn = [rows for rows in cases if rows[0].what in DRAWN]
-    image.write_text(picture.draw(drawn, heading="Time taken, the less the better",
-                                  note=f"{where}, torch {machine['torch']}"), encoding="utf-8")  # fmt: skip
+    file.write_text(picture.draw(drawn, heading="Time taken, the less the better",
+                                 note=f"{where}, torch {machine['torch']}"), encoding="utf-8")  # fmt: skip
     measured = [f"- `{session.command}`: {table.about(session)}. " +
                 "; ".join(f"{name}: {table.limit_words(limit)}" for name, limit in session.limits.items()) + "."
                 for session in sorted(sessions, key=lambda session: session.id)]  # fmt: skip
-    title = f"### {NAMES[device]}"
     alt = "Bars: how long each program takes, and the machine's limit"
-    pieces = [title, f"![{alt}](images/{image.name})", table.markdown(cases), "Measured with", "\n".join(measured)]
+    pieces = [
+        f"### {title}",
+        f"![{alt}](images/{file.name})",
+        table.markdown(cases),
+        "Measured with",
+        "\n".join(measured),
+    ]
     return "\n\n".join(pieces)
 
 

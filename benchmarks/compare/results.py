@@ -1,10 +1,11 @@
-"""What was measured, as rows that JSON keeps; newer rows take the place of older ones about the same thing."""
+"""What was measured, as rows that JSON keeps; newer rows take the place of older ones on the same kind of machine."""
 
 from __future__ import annotations
 
 import datetime
 import json
 import platform
+import re
 import shutil
 import statistics
 import subprocess
@@ -18,6 +19,8 @@ import psutil
 from benchmarks.compare.processes import ROOT
 
 OURS = "ours"
+
+_UNTOLD = re.compile(r"\((R|TM)\)| Processor$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,12 @@ class Session:
         limit = {key: measured[key] for key in ("flops", "by", "copy")}
         machine = {key: value for key, value in measured["machine"].items() if key != "free"}
         return replace(self, machine={**self.machine, **machine}, limits={**self.limits, precision: limit})
+
+    @property
+    def device(self) -> str:
+        """What computed: the GPU's name, or the processor's without what all of its maker's have in theirs."""
+        name = self.machine.get("gpu") or _UNTOLD.sub("", self.machine["processor"])
+        return f"{name} with AMX" if self.machine.get("tiles") else name
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,21 +95,31 @@ class Results:
     rows: list[Row] = field(default_factory=list)
 
     def add(self, session: Session, rows: Iterable[Row]) -> None:
-        """Put rows in; all that was said before about their cases goes, so that a case is always of one session.
+        """Put rows in. What was said of their cases on such a device goes, so that a case there is of one session.
 
         What was skipped for everybody takes the place of nothing.
         """
-        rows, old = list(rows), {row.case for row in self.rows}
+        same = self.on(session.device)
+        rows, old = list(rows), {row.case for row in same.rows}
         timed = {row.case for row in rows if row.seconds}
         rows = [row for row in rows if row.case in timed or row.case not in old]
         new = {row.case for row in rows}
         self.sessions[session.id] = session
-        self.rows = [row for row in self.rows if row.case not in new] + rows
+        self.rows = [row for row in self.rows if row.case not in new or row.session not in same.sessions] + rows
         used = {row.session for row in self.rows}
         self.sessions = {key: value for key, value in self.sessions.items() if key in used or key == session.id}
 
+    def devices(self) -> list[str]:
+        """What was measured on, the first one first."""
+        return list(dict.fromkeys(session.device for _, session in sorted(self.sessions.items())))
+
+    def on(self, device: str) -> Results:
+        """What was measured on one device."""
+        sessions = {key: session for key, session in self.sessions.items() if session.device == device}
+        return Results(sessions, [row for row in self.rows if row.session in sessions])
+
     def by_case(self) -> list[list[Row]]:
-        """Rows of one case together, ours first."""
+        """Rows of one case together, ours first; of results on one device."""
         cases: dict[tuple[str, str, str, int], list[Row]] = {}
         for row in self.rows:
             cases.setdefault(row.case, []).append(row)

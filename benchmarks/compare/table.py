@@ -18,7 +18,7 @@ differs by: relative error of the result against that of the one named."""
 def console(results: Results, session: Session) -> str:
     """All cases of a session, one under the other."""
     lines = [about(session), *(f"{name}: {limit_words(limit)}" for name, limit in session.limits.items()), ""]
-    for rows in results.by_case():
+    for rows in results.on(session.device).by_case():
         if rows[0].session != session.id:
             continue
         cells = [HEAD, *(_cells(row, rows) for row in rows)]
@@ -50,14 +50,14 @@ def markdown(cases: Sequence[Sequence[Row]]) -> str:
 def about(session: Session) -> str:
     """The machine, in one line."""
     machine = session.machine
-    gpu = f"{machine['gpu']}, " if machine.get("gpu") else ""
+    more = f", {machine['processor']}" if machine.get("gpu") else ""
     versions = ", ".join(
         f"{name} {machine[name]}"
         for name in ("torch", "diffusers", "modelscope", "transformers", "accelerate")
         if name in machine
     )
     cores = f"{machine['cores']} cores, {machine['threads']} threads, {gigabytes(machine['memory'])}"
-    return f"{gpu}{machine['processor']}, {cores}; {versions}; commit {session.commit}, {session.id[:10]}"
+    return f"{session.device}{more}, {cores}; {versions}; commit {session.commit}, {session.id[:10]}"
 
 
 def limit_words(limit: dict[str, float | str]) -> str:

@@ -23,6 +23,7 @@ from benchmarks.compare import limits, memory
 from benchmarks.compare.contender import DTYPES, Clip, Contender, Weights, synchronize
 from benchmarks.compare.sizes import Size
 from benchmarks.compare.weights import ORIGINAL, random_values
+from t2v_core.models import cpu_kernels
 from t2v_core.models.modelscope.checkpoint import Part
 from t2v_core.models.modelscope.config import ModelConfig
 from t2v_core.rendering.measures import AUTO
@@ -70,7 +71,9 @@ class Desk:
         """The machine as torch sees it."""
         gpu = torch.cuda.get_device_name(self._device) if self._device.startswith("cuda") else ""
         free = torch.cuda.mem_get_info(self._device)[0] if gpu else psutil.virtual_memory().available
-        return {"torch": torch.__version__, "threads": torch.get_num_threads(), "gpu": gpu, "free": free}
+        tiles = not gpu and cpu_kernels.multiplies_tiles()
+        found = {"torch": torch.__version__, "threads": torch.get_num_threads(), "gpu": gpu, "free": free}
+        return {**found, "tiles": True} if tiles else found
 
     def limits(self, *, small: bool) -> dict[str, Any]:
         """The machine's peak in this number format, and its copy rate."""

@@ -186,6 +186,19 @@ def test_newer_figures_take_the_place_of_the_whole_case(tmp_path):
     assert set(again.sessions) == {SESSION.id, newer.id}
 
 
+def test_what_was_measured_on_another_machine_stays(tmp_path):
+    kept = Results()
+    kept.add(SESSION, [row("ours", 3.0)])
+    processor = {**SESSION.machine, "processor": "Intel(R) Xeon(R) Processor", "tiles": True}
+    elsewhere = dataclasses.replace(SESSION, id="2026-02-02T03:04:05+00:00", machine=processor)
+    kept.add(elsewhere, [row("ours", 1.0, session=elsewhere.id)])
+    kept.add(elsewhere, [row("ours", 2.0, session=elsewhere.id)])
+    assert kept.devices() == ["A processor", "Intel Xeon with AMX"]
+    assert [[each.median for each in kept.on(device).rows] for device in kept.devices()] == [[3.0], [2.0]]
+    assert "2.00" in table.console(kept, elsewhere)
+    assert "3.00" not in table.console(kept, elsewhere)
+
+
 def test_the_table_says_the_share_and_the_limit():
     rows = [row("ours", 2.0, 4.0, 3.0, peak=5_000_000_000, error=1e-6, against="Diffusers"), row("Diffusers", 6.0)]
     lines = table.markdown([rows]).splitlines()
