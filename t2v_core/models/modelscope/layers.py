@@ -12,7 +12,6 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
 from t2v_core.models import cpu_kernels
@@ -341,10 +340,9 @@ def add(x: Tensor, more: Tensor | None) -> Tensor:
 def clip_maps(tokens: Tensor) -> Tensor:
     """Tokens (b, f, p, c) as channels-last maps (b, c, f, p), which norms and convolutions over a clip stay with.
 
-    For that the batch must have been an axis before: one that is put in at the end has, where it is 1, a stride that
-    torch takes for another order.
+    Not by rearrange, whose last step may give a batch of 1 another stride, which torch takes for another order.
     """
-    return rearrange(tokens, "b f p c -> b c f p")
+    return tokens.permute(0, 3, 1, 2)
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, *, plus: Tensor | None = None) -> Tensor:
