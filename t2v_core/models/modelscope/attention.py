@@ -42,12 +42,11 @@ class RememberedText:
         self.features = features
         self._whole, self._frames = part_of, frames
         self._projected: dict[Attention, tuple[Tensor, Tensor]] = {}
-        self.mask = None if part_of is None else part_of.mask
+        self._room = _room_for_keys(features)
+        self.mask: Tensor | None = None
         """What is added to a key's scores: (1, 1, 1, n), with minus infinity for keys of nothing. None if all count."""
-        self._room = 0
-        if part_of is None and (room := _room_for_keys(features)):
-            self._room = room
-            self.mask = F.pad(features.new_zeros(1, 1, 1, features.shape[-2]), (0, room), value=-torch.inf)
+        if self._room:
+            self.mask = F.pad(features.new_zeros(1, 1, 1, features.shape[-2]), (0, self._room), value=-torch.inf)
 
     def projected(self, layer: Attention) -> tuple[Tensor, Tensor]:
         """The layer's keys and values, (b, n, heads·d) or (b, f, n, heads·d), as many as the mask has places."""
@@ -55,7 +54,9 @@ class RememberedText:
             key, value = self._whole.projected(layer)
             return key[:, self._frames], value[:, self._frames]
         if layer not in self._projected:
-            key, value = (F.pad(to(self.features), (0, 0, 0, self._room)) for to in (layer.to_k, layer.to_v))
+            key, value = layer.to_k(self.features), layer.to_v(self.features)
+            if self._room:
+                key, value = (F.pad(part, (0, 0, 0, self._room)) for part in (key, value))
             self._projected[layer] = (key, value)
         return self._projected[layer]
 
