@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 
 from benchmarks.compare.processes import ROOT
+from t2v_core.models.processor import fact
 
 OURS = "ours"
 
@@ -170,12 +171,7 @@ def new_session(command: Sequence[str], packages: dict[str, str]) -> Session:
 
 def processor() -> str:
     """The processor's name as the kernel gives it."""
-    facts = Path("/proc/cpuinfo")
-    if facts.exists():
-        lines = facts.read_text(encoding="utf-8", errors="replace").splitlines()
-        named = (line.partition(":")[2].strip() for line in lines if line.lower().startswith("model name"))
-        return next(named, platform.machine())
-    return platform.processor() or platform.machine()
+    return fact("model name") or platform.processor() or platform.machine()
 
 
 def _commit() -> str:

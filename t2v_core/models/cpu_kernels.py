@@ -10,13 +10,14 @@ from __future__ import annotations
 import functools
 import platform
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+
+from t2v_core.models import processor
 
 Pair = int | tuple[int, int]
 """What goes for the height and the width, or for one of them each."""
@@ -154,11 +155,8 @@ def is_intel() -> bool:
 
     There it is as fast as oneDNN or faster, elsewhere half as fast.
     """
-    try:
-        named = Path("/proc/cpuinfo").read_text(errors="replace")
-    except OSError:
-        named = platform.processor()
-    return "GenuineIntel" in named and torch.backends.mkl.is_available()
+    maker = processor.fact("vendor_id") or platform.processor()
+    return "GenuineIntel" in maker and torch.backends.mkl.is_available()
 
 
 @functools.lru_cache(maxsize=8)

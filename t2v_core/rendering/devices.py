@@ -9,20 +9,19 @@ import contextlib
 import ctypes
 import functools
 import importlib
-import platform
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from t2v_core.models import processor
+
 FORMATS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 """The number formats that a network can compute in."""
 
-_CPU_FACTS = Path("/proc/cpuinfo")
 _CPU_FLAGS = {"bf16": {"avx512_bf16", "amx_bf16", "bf16"}, "fp16": {"avx512_fp16", "amx_fp16", "asimdhp"}}
 
 # The Turing cards without matrix units: their fp16 convolutions give NaN (pytorch/pytorch issue 77955).
@@ -271,11 +270,7 @@ _KINDS: dict[str, Callable[[str], Traits]] = {
 @functools.lru_cache(maxsize=1)
 def cpu_flags() -> frozenset[str]:
     """What this processor's kernel says it can do; nothing where it says nothing."""
-    if platform.system() != "Linux" or not _CPU_FACTS.exists():
-        return frozenset()
-    lines = _CPU_FACTS.read_text(encoding="utf-8", errors="replace").splitlines()
-    facts = next((line for line in lines if line.lower().startswith(("flags", "features"))), "")
-    return frozenset(facts.partition(":")[2].split())
+    return frozenset(processor.fact("flags", "features").split())
 
 
 def _free_main_memory() -> int:

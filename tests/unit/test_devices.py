@@ -235,8 +235,7 @@ def test_a_number_that_is_fetched_is_the_one_of_that_time():
 
 def test_flags_are_read_from_what_linux_says(tmp_path, monkeypatch):
     (tmp_path / "cpuinfo").write_text("processor\t: 0\nflags\t\t: fpu avx512_bf16\nflags\t\t: fpu\n")
-    monkeypatch.setattr(devices, "_CPU_FACTS", tmp_path / "cpuinfo")
-    monkeypatch.setattr(devices.platform, "system", lambda: "Linux")
+    monkeypatch.setattr(devices.processor, "FACTS", tmp_path / "cpuinfo")
     devices.cpu_flags.cache_clear()
     assert devices.cpu_flags() == {"fpu", "avx512_bf16"}
     devices.cpu_flags.cache_clear()
