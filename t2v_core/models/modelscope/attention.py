@@ -22,7 +22,7 @@ OVER_FRAMES = "f p (heads d) -> p heads f d"
 
 # CUDA's attention kernels put batch times heads on a grid axis of at most 65,535 blocks.
 _LARGEST_GRID = 65_535
-# Up to here products in 16 bits are faster than a processor's fused attention; where it has tiles, only up to there.
+# Up to so many tokens products in 16 bits are faster than a processor's fused attention; where it has tiles, to fewer.
 _SHORT_SEQUENCE = 32
 _SHORT_WITH_TILES = 8
 # So many keys a processor's fused attention takes at once; what is left over costs as much as all the others.
@@ -42,11 +42,8 @@ class RememberedText:
         self.features = features
         self._whole, self._frames = part_of, frames
         self._projected: dict[Attention, tuple[Tensor, Tensor]] = {}
-        self._room = _room_for_keys(features)
-        self.mask: Tensor | None = None
+        self.mask = _mask_to_fill_up(features) if part_of is None else part_of.mask
         """What is added to a key's scores: (1, 1, 1, n), with minus infinity for keys of nothing. None if all count."""
-        if self._room:
-            self.mask = F.pad(features.new_zeros(1, 1, 1, features.shape[-2]), (0, self._room), value=-torch.inf)
 
     def projected(self, layer: Attention) -> tuple[Tensor, Tensor]:
         """The layer's keys and values, (b, n, heads·d) or (b, f, n, heads·d), as many as the mask has places."""
@@ -55,8 +52,9 @@ class RememberedText:
             return key[:, self._frames], value[:, self._frames]
         if layer not in self._projected:
             key, value = layer.to_k(self.features), layer.to_v(self.features)
-            if self._room:
-                key, value = (F.pad(part, (0, 0, 0, self._room)) for part in (key, value))
+            if self.mask is not None:
+                room = self.mask.shape[-1] - key.shape[-2]
+                key, value = (F.pad(part, (0, 0, 0, room)) for part in (key, value))
             self._projected[layer] = (key, value)
         return self._projected[layer]
 
@@ -141,11 +139,13 @@ def _by_products(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return rearrange(torch.bmm(weights, value), "(b heads) n d -> b heads n d", b=batch)
 
 
-def _room_for_keys(text: Tensor) -> int:
-    """How many keys of nothing make the attention to a text (..., n, c) faster."""
+def _mask_to_fill_up(text: Tensor) -> Tensor | None:
+    """The mask (1, 1, 1, m) behind which keys of nothing make the attention to a text (..., n, c) faster, if any do."""
     keys = text.shape[-2]
-    pays = text.device.type == "cpu" and keys > _SHORT_SEQUENCE and cpu_kernels.fuses_masks(text.dtype)
-    return -keys % _KEYS_AT_ONCE if pays else 0
+    room = -keys % _KEYS_AT_ONCE
+    if not room or text.device.type != "cpu" or keys <= _SHORT_SEQUENCE or not cpu_kernels.fuses_masks(text.dtype):
+        return None
+    return F.pad(text.new_zeros(1, 1, 1, keys), (0, room), value=-torch.inf)
 
 
 def start_at_zero(layer: nn.Module) -> None:
