@@ -26,6 +26,7 @@ from t2v_core.models.modelscope.layers import (
     GatedLinear,
     JoinedLinear,
     Linear,
+    clip_maps,
     pack,
 )
 from t2v_core.rendering.heap import keeping_memory, working_memory
@@ -166,7 +167,7 @@ def _turned(dtype: torch.dtype, *, frames: int, side: int, dim: int) -> Choice:
 
 def _over_frames(dtype: torch.dtype, *, frames: int, places: int, dim: int) -> Choice:
     clip = torch.randn(1, frames, places, dim, dtype=dtype)
-    maps = rearrange(clip, "b f p c -> b c f p")
+    maps = clip_maps(clip)
     layer, plain = (FramewiseConv(dim, dim).to(dtype) for _ in range(2))
     plain.load_state_dict(layer.state_dict())
     pack(layer)

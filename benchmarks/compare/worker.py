@@ -72,8 +72,8 @@ class Desk:
         gpu = torch.cuda.get_device_name(self._device) if self._device.startswith("cuda") else ""
         free = torch.cuda.mem_get_info(self._device)[0] if gpu else psutil.virtual_memory().available
         tiles = not gpu and cpu_kernels.multiplies_tiles()
-        found = {"torch": torch.__version__, "threads": torch.get_num_threads(), "gpu": gpu, "free": free}
-        return {**found, "tiles": True} if tiles else found
+        threads = torch.get_num_threads()
+        return {"torch": torch.__version__, "threads": threads, "gpu": gpu, "tiles": tiles, "free": free}
 
     def limits(self, *, small: bool) -> dict[str, Any]:
         """The machine's peak in this number format, and its copy rate."""
