@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeVar, cast
 
@@ -35,8 +36,13 @@ Progress = Callable[[int, int], None]
 Narrowed = Callable[[str, Tensor], Tensor]
 """A tensor of that name as it's to be kept."""
 
+Completed = Callable[[nn.Module], None]
+"""Told a block of the network whose weights are all in their places."""
+
 _WINDOW = 16 * 2**20
 _AHEAD = 2 * _WINDOW
+_TILE = 2**17
+"""Numbers that are converted at once by way of float32: they stay in a processor's cache."""
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -148,13 +154,26 @@ def load_part(
     dtype: torch.dtype | None = None,
     progress: Progress = _ignore,
     narrowed: Narrowed | None = None,
+    network: nn.Module | None = None,
+    completed: Completed | None = None,
 ) -> nn.Module:
-    """One network of a model; arguments and errors are `load`'s.
+    """One network of a model; errors and the other arguments are `load`'s.
 
-    `narrowed` makes of each tensor, by its name, what is kept of it; it comes when the tensor is on its device.
+    Args:
+        narrowed: makes of each tensor, by its name, what is kept of it; it comes when the tensor is on its device.
+        network: an empty one, that `build` made, to be filled instead of a new one.
+        completed: told each of the network's blocks as soon as it's whole, in the order of the file.
     """
-    network = build(part, model.config)
-    return _fill(network, plan(model, part), device=device, dtype=dtype, progress=progress, narrowed=narrowed)
+    network = build(part, model.config) if network is None else network
+    return _fill(
+        network,
+        plan(model, part),
+        device=device,
+        dtype=dtype,
+        progress=progress,
+        narrowed=narrowed,
+        completed=completed,
+    )
 
 
 def plan(model: ModelFolder, part: Part) -> tuple[Target, ...]:
@@ -211,6 +230,15 @@ def build(part: Part, config: ModelConfig) -> nn.Module:
         return UNet3D(config.unet) if part is Part.UNET else Autoencoder(config.vae)
 
 
+def blocks_of(network: nn.Module) -> Iterator[nn.Module]:
+    """The modules that the network calls, in the order in which they were made; lists are looked into."""
+    for module in network.children():
+        if isinstance(module, nn.ModuleList):
+            yield from blocks_of(module)
+        elif any(True for _ in module.parameters()):
+            yield module
+
+
 def _fill(
     network: Network,
     targets: tuple[Target, ...],
@@ -219,24 +247,37 @@ def _fill(
     dtype: torch.dtype | None,
     progress: Progress,
     narrowed: Narrowed | None = None,
+    completed: Completed | None = None,
 ) -> Network:
+    network.eval()
+    names = {module: f"{name}." for name, module in network.named_modules()}
+    owners = {names[block] + name: block for block in blocks_of(network) for name in block.state_dict()}
+    missing = Counter(owners.values())
     # A tensor made in inference mode could later be neither changed nor compiled.
     with torch.inference_mode(mode=False):
-        state = _read(targets, device=device, dtype=dtype, progress=progress, narrowed=narrowed)
-        network.load_state_dict(state, strict=True, assign=True)
-        # Last, for torch before 2.2 asks for the gradients of what it assigns.
-        return network.requires_grad_(False).eval()
+        for name, value in _read(targets, device=device, dtype=dtype, progress=progress):
+            _assign(network, name, value if narrowed is None else narrowed(name, value))
+            block = owners.get(name)
+            if block is not None:
+                missing[block] -= 1
+                if not missing[block] and completed is not None:
+                    completed(block)
+    return network
+
+
+def _assign(network: nn.Module, name: str, value: Tensor) -> None:
+    """Let the network's tensor of that name be this one."""
+    place, _, own = name.rpartition(".")
+    owner = network.get_submodule(place)
+    owner.load_state_dict({own: value}, strict=False, assign=True)
+    # Last, for torch before 2.2 asks for the gradients of what it assigns.
+    getattr(owner, own).requires_grad_(False)
 
 
 def _read(
-    targets: tuple[Target, ...],
-    *,
-    device: torch.device | str,
-    dtype: torch.dtype | None,
-    progress: Progress,
-    narrowed: Narrowed | None,
-) -> dict[str, Tensor]:
-    state: dict[str, Tensor] = {}
+    targets: tuple[Target, ...], *, device: torch.device | str, dtype: torch.dtype | None, progress: Progress
+) -> Iterator[tuple[str, Tensor]]:
+    """Each tensor's name and values, in the order of the plan."""
     done, total, staging = 0, count_bytes(targets), new_staging()
     progress(0, total)
     for target in targets:
@@ -248,8 +289,7 @@ def _read(
             start += source.numel
             done += source.nbytes
             progress(done, total)
-        state[target.name] = value if narrowed is None else narrowed(target.name, value)
-    return state
+        yield target.name, value
 
 
 def read_into(out: Tensor, ref: TensorRef, *, staging: Tensor | None = None) -> None:
@@ -282,12 +322,24 @@ def read_into(out: Tensor, ref: TensorRef, *, staging: Tensor | None = None) -> 
             window = place if in_place else staging[: count * size].view(dtype)
             _copy_bytes(file, ref, start=start, out=window)
             if not in_place:
-                place.copy_(window)
+                _convert(window, place)
 
 
 def new_staging() -> Tensor:
     """Room for one window of a file."""
     return torch.empty(_WINDOW, dtype=torch.uint8)
+
+
+def _convert(values: Tensor, place: Tensor) -> None:
+    """Copy numbers (any,) to a place of another format or on another device.
+
+    A CPU turns one 16-bit format into the other number by number, in three times what both ways of float32 take.
+    """
+    if place.device.type != "cpu" or {values.dtype, place.dtype} != {torch.float16, torch.bfloat16}:
+        place.copy_(values)
+        return
+    for some, there in zip(values.split(_TILE), place.split(_TILE), strict=True):
+        there.copy_(some.float())
 
 
 def _copy_bytes(file: BinaryIO, ref: TensorRef, *, start: int, out: Tensor) -> None:

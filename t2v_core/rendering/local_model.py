@@ -13,16 +13,15 @@ from torch import Tensor, nn
 from t2v_core.errors import Cancelled, NonFiniteError
 from t2v_core.models.hashing import model_hash
 from t2v_core.models.layouts import ModelFolder
-from t2v_core.models.loading import load_part
+from t2v_core.models.loading import build, load_part
 from t2v_core.models.lora.applied import AppliedLoras
 from t2v_core.models.modelscope.attention import RememberedText
 from t2v_core.models.modelscope.checkpoint import Part
-from t2v_core.models.modelscope.layers import pack
 from t2v_core.models.modelscope.shortcuts import NO_SHORTCUTS, Shortcuts, shortened
 from t2v_core.models.modelscope.tokenizer import Chunk
 from t2v_core.models.modelscope.unet import UNet3D
 from t2v_core.rendering.conditioning import chunks_said, emphasized
-from t2v_core.rendering.devices import empty_cache, free_memory, to_device, traits_of
+from t2v_core.rendering.devices import free_memory, to_device, traits_of
 from t2v_core.rendering.distilled import Distillation
 from t2v_core.rendering.eight_bits import EightBits
 from t2v_core.rendering.footprint import ClipShape, footprint_of
@@ -34,7 +33,7 @@ from t2v_core.rendering.loras import Loras
 from t2v_core.rendering.measures import RUNGS, Measures, rungs_for, words
 from t2v_core.rendering.memory_plan import MemoryPlan, plan_memory
 from t2v_core.rendering.number_formats import FP8, number_format, wider
-from t2v_core.rendering.offload import blocks_of
+from t2v_core.rendering.packing import pack_each, packing_beside
 from t2v_core.rendering.plan import AUTO, Plan
 from t2v_core.rendering.prompt_cache import PromptCache, TextKey
 from t2v_core.rendering.residence import Residence
@@ -258,11 +257,16 @@ class LocalModel:
             finally:
                 self._compiled = call.compiles
 
-    def _arrange(self, unet: UNet3D) -> None:
+    def _packs(self, name: Part) -> bool:
+        """Whether a part's weights are packed for the processor that it runs on."""
+        return traits_of(self._plan.device).is_cpu and not self._formats[name].is_widened
+
+    def _arrange(self, part: nn.Module) -> None:
         """Announce what the clip's latents will be like, so that no layer has to change its form in a step."""
-        if self._clip is not None:
-            latents = torch.empty(1, self._config.unet.in_dim, *self._clip.at_once, device="meta")
-            unet.arrange_for(latents, texts=1 if self.splits_guidance else self._clip.texts)
+        if isinstance(part, UNet3D) and self._clip is not None:
+            dtype, shape = self._formats[Part.UNET].computes, (1, self._config.unet.in_dim, *self._clip.at_once)
+            latents = torch.empty(shape, dtype=dtype, device="meta")
+            part.arrange_for(latents, texts=1 if self.splits_guidance else self._clip.texts)
 
     @property
     def _launches_freely(self) -> bool:
@@ -347,7 +351,22 @@ class LocalModel:
         def load(device: str) -> nn.Module:
             progress, numbers = _loading(run, stoppable=stoppable), self._formats[name]
             eight = EightBits() if numbers.name == FP8 else None
-            part = load_part(self._folder, name, device=device, dtype=numbers.stored, progress=progress, narrowed=eight)
+            network = build(name, self._config)
+            # Weights that LoRAs will change are packed when they have.
+            packs = self._packs(name) and not self._loras.key(name)
+            if packs:
+                self._arrange(network)
+            with packing_beside() if packs else contextlib.nullcontext() as completed:
+                part = load_part(
+                    self._folder,
+                    name,
+                    device=device,
+                    dtype=numbers.stored,
+                    progress=progress,
+                    narrowed=eight,
+                    network=network,
+                    completed=completed,
+                )
             if eight is not None:
                 eight.attach(part)
             if numbers.is_widened:
@@ -355,18 +374,13 @@ class LocalModel:
             return part
 
         def ready() -> nn.Module:
-            is_new = name not in self._residence
             part = self._residence.part(name, load)
             if self._loras.differ(name, part):
                 with self._residence.changing(name):
                     self._loras.update(name, part, progress=_loading(run, stoppable=stoppable, unit="layer"))
-            if traits_of(self._plan.device).is_cpu and not self._formats[name].is_widened:
-                if isinstance(part, UNet3D):
-                    self._arrange(part)
-                for block in blocks_of(part) if is_new else (part,):
-                    pack(block)
-                    if is_new:  # the holes that packing tears into the heap would add up
-                        empty_cache(self._plan.device)
+            if self._packs(name):
+                self._arrange(part)
+                pack_each(part)
             return part
 
         return self.within_memory(ready, run)

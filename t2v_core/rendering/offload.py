@@ -7,12 +7,13 @@ is. On a device that copies beside its work the next block is fetched ahead, els
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from t2v_core.models.loading import blocks_of
 
 _ALIGNMENT = 256  # bytes; what device kernels like, and a multiple of every number's size
 
@@ -158,15 +159,6 @@ class BlockStream:
 def streamed_bytes(network: nn.Module) -> int:
     """What a network takes on the device while it is streamed: two of its largest blocks; it may be on meta."""
     return 2 * max(_layout(list(module.parameters()))[1] for module in blocks_of(network))
-
-
-def blocks_of(network: nn.Module) -> Iterator[nn.Module]:
-    """The modules that the network calls, in the order in which they were made; lists are looked into."""
-    for module in network.children():
-        if isinstance(module, nn.ModuleList):
-            yield from blocks_of(module)
-        elif any(True for _ in module.parameters()):
-            yield module
 
 
 def _layout(weights: list[nn.Parameter]) -> tuple[list[int], int]:

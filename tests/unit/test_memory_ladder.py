@@ -102,7 +102,7 @@ def test_a_run_that_is_short_of_memory_ends_with_the_same_frames_on_a_lower_rung
 
 
 @pytest.mark.parametrize("times", [1, pytest.param(3, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("where", ["loading", "text", "sampling", "decoding"])
+@pytest.mark.parametrize("where", ["loading", "packing", "text", "sampling", "decoding"])
 def test_memory_that_runs_out_so_often_anywhere_costs_so_many_rungs_and_nothing_else(
     renderer, expected, monkeypatch, where, times
 ):
@@ -124,11 +124,12 @@ def fail(monkeypatch, where, times):
     """Let the second piece of work of a stage run out of memory so often; the list empties as that happens."""
     from t2v_core.models.modelscope.text_encoder import TextEncoder
     from t2v_core.models.modelscope.vae import Autoencoder
-    from t2v_core.rendering import local_model
+    from t2v_core.rendering import local_model, packing
 
     left = [torch.cuda.OutOfMemoryError("CUDA out of memory.")] * times
     owner, name = {
         "loading": (local_model, "load_part"),
+        "packing": (packing, "pack"),
         "text": (TextEncoder, "forward"),
         "sampling": (UNet3D, "forward"),
         "decoding": (Autoencoder, "decode"),
@@ -184,7 +185,7 @@ def test_every_rung_that_is_asked_for_gives_the_same_frames_and_names_itself(ren
     # As on a device of its own: what is "moved" there is really copied, block by block.
     monkeypatch.setattr(measures, "rungs_for", lambda device: measures.RUNGS)
     monkeypatch.setattr("t2v_core.rendering.local_model.rungs_for", lambda device: measures.RUNGS)
-    monkeypatch.setattr("t2v_core.rendering.local_model.pack", lambda part: None)
+    monkeypatch.setattr("t2v_core.rendering.packing.pack", lambda part: None)
     video = render(renderer, memory=rung)
     assert np.abs(np.asarray(video.frames).astype(int) - np.asarray(expected).astype(int)).max() <= 1
     assert video.notes.get("Memory", "") == "; ".join(measures.words(measures.find_rung(rung, device="cpu")))

@@ -25,10 +25,11 @@ from safetensors.torch import save_file
 from t2v_core.errors import WeightsError
 from t2v_core.models.catalogue import find_model
 from t2v_core.models.layouts import describe
-from t2v_core.models.loading import count_parameters, load, load_part
+from t2v_core.models.loading import blocks_of, build, count_parameters, load, load_part, read_into
 from t2v_core.models.modelscope.checkpoint import Part
 from t2v_core.models.modelscope.config import ModelConfig, NoiseConfig
 from t2v_core.models.tensors import FileError
+from t2v_core.models.weights_file import read_weights
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +64,34 @@ def test_weights_come_in_the_dtype_that_is_asked_for(stored, wanted, tmp_path):
     for name, value in network.state_dict().items():
         assert value.dtype == (wanted or stored)
         assert torch.equal(value, states[Part.TEXT][name].to(wanted or stored))
+
+
+@pytest.mark.parametrize(("stored", "wanted"), [(torch.float16, torch.bfloat16), (torch.bfloat16, torch.float16)])
+def test_every_number_of_16_bits_becomes_what_torch_makes_of_it(stored, wanted, tmp_path):
+    every = torch.arange(-(2**15), 2**15, dtype=torch.int16).repeat(3).view(stored)
+    save_file({"every": every}, tmp_path / "numbers.safetensors")
+    ref = read_weights(tmp_path / "numbers.safetensors")["every"]
+    found = torch.empty(ref.numel, dtype=wanted)
+    read_into(found, ref)
+    assert torch.equal(found.nan_to_num(7.0), every.to(wanted).nan_to_num(7.0))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_each_block_is_told_of_once_when_it_is_whole(layout, states, tmp_path):
+    collection = tmp_path / "models" / "ModelScope"
+    LAYOUTS[layout](collection / "mine", TINY, states)
+    network = build(Part.UNET, TINY)
+    told = []
+
+    def completed(block):
+        assert not any(weight.is_meta or weight.requires_grad for weight in block.parameters())
+        assert not block.training
+        told.append(block)
+
+    model = find_model("mine", [collection])
+    assert load_part(model, Part.UNET, network=network, completed=completed) is network
+    assert set(told) == set(blocks_of(network))
+    assert len(told) == len(set(told))
 
 
 def test_progress_counts_the_bytes_of_all_files(states, tmp_path):

@@ -1,11 +1,15 @@
 """Packed weights for a CPU: the same results, and the same bits when they are taken back."""
 
+import threading
+
 import pytest
 import torch
 from einops import rearrange
 from torch import nn
 
+from t2v_core.errors import Cancelled
 from t2v_core.models import cpu_kernels, winograd
+from t2v_core.models.loading import blocks_of
 from t2v_core.models.modelscope import layers
 from t2v_core.models.modelscope.attention import FeedForward, RememberedText, TemporalTransformer, attend
 from t2v_core.models.modelscope.blocks import TemporalConv
@@ -22,6 +26,8 @@ from t2v_core.models.modelscope.layers import (
 from t2v_core.models.modelscope.unet import UNet3D
 from t2v_core.models.modelscope.vae import Autoencoder
 from t2v_core.models.winograd import OverFrames, OverPlaces
+from t2v_core.rendering import packing
+from t2v_core.rendering.packing import packing_beside
 from t2v_core.rendering.plain_attention import attention_by
 
 SMALL = UNetConfig(dim=32, dim_mult=(1, 2, 2), num_heads=2, head_dim=16, context_dim=32, norm_groups=8, res_blocks=1)
@@ -435,3 +441,46 @@ def test_every_choice_of_a_layers_form_can_be_measured_and_gives_the_same(capsys
     rows = [line.split("|") for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
     assert len(rows) > 15
     assert all(float(row[-2]) < 1e-5 for row in rows)
+
+
+@needs_kernels
+def test_blocks_are_packed_in_another_thread_and_all_of_them_by_the_end():
+    network, threads = unet(), set()
+    layer = next(layer for layer in network.modules() if isinstance(layer, Conv2d) and layer.is_worth_packing())
+    own = layer._pack
+    layer._pack = lambda: (threads.add(threading.get_ident()), own())
+    with packing_beside() as completed:
+        for block in blocks_of(network):
+            completed(block)
+    left = [layer for layer in network.modules() if isinstance(layer, Packable) and not layer.is_packed]
+    assert not any(layer.is_worth_packing() for layer in left if not layer.is_emptied)
+    assert threads
+    assert threading.get_ident() not in threads
+
+
+def test_what_packing_raises_comes_out_at_the_end_of_reading(monkeypatch):
+    monkeypatch.setattr(packing, "pack", lambda block: torch.empty(2**60))
+    ended = []
+    with pytest.raises(RuntimeError, match="memory"), packing_beside() as completed:  # noqa: PT012
+        completed(nn.Linear(1, 1))
+        ended.append(True)
+    assert ended
+
+
+def test_when_reading_stops_nothing_more_is_packed(monkeypatch):
+    packed, begun, go_on = [], threading.Event(), threading.Event()
+
+    def slow(block):
+        begun.set()
+        go_on.wait(10)
+        packed.append(block)
+
+    monkeypatch.setattr(packing, "pack", slow)
+    blocks = [nn.Linear(1, 1) for _ in range(3)]
+    with pytest.raises(Cancelled), packing_beside() as completed:  # noqa: PT012
+        for block in blocks:
+            completed(block)
+        begun.wait(10)
+        threading.Timer(0.2, go_on.set).start()
+        raise Cancelled
+    assert packed == blocks[:1]

@@ -129,9 +129,9 @@ class UNet3D(nn.Module):
         for block in self.input_blocks:
             if isinstance(block, Downsample):
                 sizes.append((-(-sizes[-1][0] // 2), -(-sizes[-1][1] // 2)))
-            _arrange(block, texts, frames, *sizes[-1])
+            _arrange(block, texts, frames, *sizes[-1], dtype=latents.dtype)
         for block in (self.middle_block, *self.output_blocks):
-            _arrange(block, texts, frames, *sizes[-1])
+            _arrange(block, texts, frames, *sizes[-1], dtype=latents.dtype)
             if any(isinstance(layer, Upsample) for layer in block.children()):
                 sizes.pop()
 
@@ -162,13 +162,13 @@ def timestep_embedding(timesteps: Tensor, dim: int) -> Tensor:
     return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
-def _arrange(block: nn.Module, texts: int, frames: int, height: int, width: int) -> None:
+def _arrange(block: nn.Module, texts: int, frames: int, height: int, width: int, *, dtype: torch.dtype) -> None:
     for layer in block.modules():
         if not isinstance(layer, (Conv2d, FramewiseConv)) or isinstance(layer, DoublingConv2d):
             continue
         over_frames = isinstance(layer, FramewiseConv)
         count, *size = (1, frames, height * width) if over_frames else (texts * frames, height, width)
-        layer.arrange_for(torch.empty(count, layer.in_channels, *size, dtype=layer.weight.dtype, device="meta"))
+        layer.arrange_for(torch.empty(count, layer.in_channels, *size, dtype=dtype, device="meta"))
 
 
 def _for_each(maps: Tensor, count: int) -> Tensor:
