@@ -36,8 +36,14 @@ COMPILED = (ResidualBlock, TemporalTransformer, FeedForward)
 _BY_TORCH = "torchinductor_"
 """How torch's own choice begins, a folder among the temporary files that the next start may find empty."""
 
-_KINDS_AT_MOST = 64
-"""How many kinds of one block torch may compile; by default it gives up after eight."""
+_KINDS_AT_MOST = 1024
+"""How many kinds of one block torch may compile: some 15 for each size and number of texts that a process sees.
+
+By default it gives up after eight of them, or 256 of one function, and goes on uncompiled without a word.
+"""
+
+_LIMITS = ("recompile_limit", "cache_size_limit", "accumulated_recompile_limit", "accumulated_cache_size_limit")
+"""What torch calls it, now and formerly."""
 
 
 @dataclass(slots=True)
@@ -130,6 +136,5 @@ def _settings() -> Iterator[None]:
     except ImportError:  # torch without its compiler says so when it is called
         yield
         return
-    settings = {"recompile_limit": _KINDS_AT_MOST, "cache_size_limit": _KINDS_AT_MOST}
-    with config.patch({name: value for name, value in settings.items() if hasattr(config, name)}):  # type: ignore[attr-defined]
+    with config.patch({name: _KINDS_AT_MOST for name in _LIMITS if hasattr(config, name)}):  # type: ignore[attr-defined]
         yield

@@ -111,6 +111,12 @@ def best_device() -> str:
     return str(torch_directml.device()) if torch_directml.is_available() else "cpu"
 
 
+def on_device(device: str) -> contextlib.AbstractContextManager[Any]:
+    """Within the block torch means this one of several devices where none is named: for events, queues, recordings."""
+    choose = getattr(getattr(torch, kind_of(device), None), "device", None)
+    return choose(device) if choose is not None else contextlib.nullcontext()
+
+
 def no_gradients(device: str) -> contextlib.AbstractContextManager[Any]:
     """Within the block nothing is kept for gradients, in the quickest way that the device bears."""
     return torch.inference_mode() if traits_of(device).inference_mode else torch.no_grad()
@@ -199,7 +205,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether a device or the system had no memory left; on CPU, MPS and DirectML torch says so in words alone."""
     words = str(error).lower()
     signs = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "alloc_failed",
-             "failed to allocate", "could not allocate", "insufficient memory", "out_of_device_memory")  # fmt: skip
+             "failed to allocate", "could not allocate", "insufficient memory", "out_of_device_memory",
+             # What cuDNN's convolutions make of it, once no way to compute one finds room for its workspace.
+             "unable to find an engine", "unable to find a valid cudnn algorithm")  # fmt: skip
     if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(sign in words for sign in signs)

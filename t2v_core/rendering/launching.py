@@ -38,6 +38,11 @@ class Launched:
         network = self.graphed if self.graphed is not None and replay else self.network
         return network(latents, timesteps, text)
 
+    def forget(self) -> None:
+        """Give back the memory of what was recorded."""
+        if self.graphed is not None:
+            self.graphed.forget()
+
 
 @contextlib.contextmanager
 def launched(

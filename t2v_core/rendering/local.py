@@ -29,6 +29,7 @@ from t2v_core.rendering.devices import (
     memory_held,
     memory_in_use,
     no_gradients,
+    on_device,
     traits_of,
 )
 from t2v_core.rendering.distilled import guidance_of
@@ -109,7 +110,8 @@ class LocalRenderer:
     @contextlib.contextmanager
     def session(self) -> Iterator[None]:
         """See `Renderer.session`: the host's device is ours; afterwards the model goes where it rests."""
-        with self._host.borrow_device(), working_memory(wanted=traits_of(self._host.device()).is_cpu):
+        device = self._host.device()
+        with self._host.borrow_device(), on_device(device), working_memory(wanted=traits_of(device).is_cpu):
             try:
                 yield
             finally:
@@ -216,7 +218,7 @@ class LocalRenderer:
         if self._model is None:
             self._base = memory_in_use("cpu")()
         try:
-            with no_gradients(device), attention_by(fused=_is_fused(request, device)):
+            with on_device(device), no_gradients(device), attention_by(fused=_is_fused(request, device)):
                 check_inputs(request, self._host.input_folders)
                 files = input_notes(request)
                 given = gather(request, run, folder=self._host.output_folder)

@@ -238,6 +238,8 @@ class LocalModel:
 
         def predict(latents: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
             replay = may_replay and text.ndim == 3 and self._launches_freely
+            if not self._launches_freely:
+                call.forget()
             likes = (Part.UNET, dtype, latents.shape, text.shape)
             with sliced(unet) if self._ladder.rung.slices else contextlib.nullcontext(), keeping_memory(likes):
                 return call(latents.to(dtype), timesteps, known(text), replay=replay).float()

@@ -157,12 +157,13 @@ class Recorder:
     """Records by remembering what to do again, as a graph does: on the same places."""
 
     def __init__(self, error=None):
-        self.error, self.recorded, self.replayed = error, 0, 0
+        self.error, self.recorded, self.replayed, self.earlier = error, 0, 0, []
 
-    def __call__(self, forward):
+    def __call__(self, forward, earlier):
         if self.error:
             raise self.error
         self.recorded += 1
+        self.earlier.append(earlier)
         output, recorder = torch.zeros_like(forward()), self
 
         class Graph:
@@ -180,10 +181,11 @@ def test_a_recorded_network_gives_the_same_for_other_latents_times_and_texts(une
     texts = torch.randn(2, 77, 32), torch.randn(2, 77, 32)
     outputs = []
     for step in range(6):
-        given = torch.randn(2, 4, 3, 8, 8), torch.full((2,), 100.0 * step), texts[step % 2]
+        given = torch.randn(2, 4, 3, 8, 8), torch.full((2,), 100.0 * step), texts[step // 3]
         outputs.append((graphed(*given), unet(*given)))
     assert recorder.recorded == 2
-    assert recorder.replayed == 6 - 2 * WARM_UP
+    assert recorder.replayed == 6 - WARM_UP - 1, "the second text has but its keys and values to make"
+    assert [earlier is None for earlier in recorder.earlier] == [True, False], "they share their memory"
     for found, expected in outputs:  # none was overwritten by a later one
         assert torch.allclose(found, expected, atol=1e-6)
     assert not said
@@ -198,6 +200,21 @@ def test_another_shape_is_another_recording(unet, said):
         given = torch.randn(1, 4, frames, 8, 8), torch.tensor([7.0]), text
         assert torch.allclose(graphed(*given), unet(*given), atol=1e-6)
     assert (recorder.recorded, recorder.replayed) == (2, 2)
+
+
+@torch.no_grad()
+def test_what_is_forgotten_is_recorded_again_after_fewer_calls(unet, said):
+    recorder = Recorder()
+    graphed, given = Graphed(unet, report=said.append, record=recorder), inputs()
+    for expected in [0] * WARM_UP + [1, 2]:
+        assert torch.allclose(graphed(*given), unet(*given), atol=1e-6)
+        assert recorder.replayed == expected
+    graphed.forget()
+    assert not graphed._recordings
+    for expected in (2, 3):
+        assert torch.allclose(graphed(*given), unet(*given), atol=1e-6)
+        assert recorder.replayed == expected
+    assert recorder.recorded == 2
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 import types
@@ -16,11 +17,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from t2v_core.errors import RequestError
 from t2v_core.hosts.standalone import StandaloneHost
 from t2v_core.models.catalogue import DEMO
-from t2v_core.rendering import devices
-from t2v_core.rendering.devices import Traits, kind_of, traits_of
+from t2v_core.models.modelscope.unet import UNet3D
+from t2v_core.rendering import devices, local
+from t2v_core.rendering.devices import Traits, is_out_of_memory, kind_of, on_device, traits_of
 from t2v_core.rendering.local import LocalRenderer
 from t2v_core.rendering.plain_attention import PlainAttention, plain_attention
-from t2v_core.rendering.plan import resolve_precision
+from t2v_core.rendering.plan import Rest, resolve_precision
 from t2v_core.request import GenerationRequest
 from t2v_core.run import Run
 
@@ -218,6 +220,38 @@ def test_every_kind_has_a_half_and_computes_in_what_it_stores():
         assert set(traits.computes) <= set(traits.stores)
         assert traits.best_half in traits.stores
         assert kind_of(f"{kind}:1") == kind
+
+
+def test_the_one_device_of_several_is_the_one_that_is_meant_while_a_clip_is_made(host, monkeypatch):
+    chosen, meant = [], []
+
+    @contextlib.contextmanager
+    def choose(device):
+        chosen.append(device)
+        yield
+        chosen.pop()
+
+    monkeypatch.setattr(torch.cuda, "device", choose)
+    with on_device("cuda:1"):
+        assert chosen == ["cuda:1"]
+    with on_device("cpu"):
+        assert chosen == []
+
+    monkeypatch.setattr(local, "on_device", lambda device: choose(f"the {device}"))
+    forward = UNet3D.forward
+    monkeypatch.setattr(UNet3D, "forward", lambda *a, **k: meant.append(chosen[:]) or forward(*a, **k))
+    renderer = LocalRenderer(host, rest=lambda: meant.append(chosen[:]) or Rest.NOWHERE)
+    with renderer.session():
+        pass
+    renderer.render(renderer.resolve(dataclasses.replace(REQUEST, steps=1)), Run())
+    assert len(meant) > 1
+    assert all(devices == ["the cpu"] for devices in meant)
+
+
+def test_what_cudnn_says_when_memory_runs_out_is_understood():
+    said = "GET was unable to find an engine to execute this computation"
+    assert is_out_of_memory(RuntimeError(said))
+    assert not is_out_of_memory(ValueError(said))
 
 
 def test_a_lost_device_is_told_from_an_error_of_ours():
