@@ -9,7 +9,7 @@ import contextlib
 import ctypes
 import functools
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,6 +120,16 @@ def on_device(device: str) -> contextlib.AbstractContextManager[Any]:
 def no_gradients(device: str) -> contextlib.AbstractContextManager[Any]:
     """Within the block nothing is kept for gradients, in the quickest way that the device bears."""
     return torch.inference_mode() if traits_of(device).inference_mode else torch.no_grad()
+
+
+@contextlib.contextmanager
+def weights_moving() -> Iterator[None]:
+    """Within the block weights may get other memory, and stay weights as compiled code knows them.
+
+    In inference mode they would become tensors of another kind, for which all of it would be compiled again.
+    """
+    with torch.inference_mode(mode=False), torch.no_grad():
+        yield
 
 
 def free_memory(device: str) -> int | None:

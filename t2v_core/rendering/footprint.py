@@ -26,6 +26,7 @@ from t2v_core.models.modelscope.unet import UNet3D
 from t2v_core.models.modelscope.vae import Autoencoder
 from t2v_core.rendering.devices import kind_of
 from t2v_core.rendering.eight_bits import narrow_shapes
+from t2v_core.rendering.layout import lay_out
 from t2v_core.rendering.measures import Measures
 from t2v_core.rendering.number_formats import FP8, NumberFormat
 from t2v_core.rendering.offload import streamed_bytes
@@ -203,6 +204,7 @@ class Footprint:
                 widen_on_use(network, numbers.computes)
             elif self._kind == "cpu" and usable(numbers.stored):
                 _pretend_packed(network)
+            lay_out(network, kind=self._kind, dtype=numbers.computes)
             self._networks[part] = network
         return self._networks[part]
 

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from t2v_core.errors import Cancelled, NonFiniteError
 from t2v_core.models.hashing import model_hash
 from t2v_core.models.layouts import ModelFolder
-from t2v_core.models.loading import build, load_part
 from t2v_core.models.lora.applied import AppliedLoras
 from t2v_core.models.modelscope.attention import RememberedText
 from t2v_core.models.modelscope.checkpoint import Part
@@ -21,9 +20,8 @@ from t2v_core.models.modelscope.shortcuts import NO_SHORTCUTS, Shortcuts, shorte
 from t2v_core.models.modelscope.tokenizer import Chunk
 from t2v_core.models.modelscope.unet import UNet3D
 from t2v_core.rendering.conditioning import chunks_said, emphasized
-from t2v_core.rendering.devices import free_memory, to_device, traits_of
+from t2v_core.rendering.devices import free_memory, kind_of, to_device, traits_of
 from t2v_core.rendering.distilled import Distillation
-from t2v_core.rendering.eight_bits import EightBits
 from t2v_core.rendering.footprint import ClipShape, footprint_of
 from t2v_core.rendering.heap import keeping_memory
 from t2v_core.rendering.interruptible import Stopped, interruptible
@@ -32,13 +30,13 @@ from t2v_core.rendering.launching import Launching, launched
 from t2v_core.rendering.loras import Loras
 from t2v_core.rendering.measures import RUNGS, Measures, rungs_for, words
 from t2v_core.rendering.memory_plan import MemoryPlan, plan_memory
-from t2v_core.rendering.number_formats import FP8, number_format, wider
-from t2v_core.rendering.packing import pack_each, packing_beside
+from t2v_core.rendering.number_formats import number_format, wider
+from t2v_core.rendering.packing import pack_each
+from t2v_core.rendering.part_loading import loaded
 from t2v_core.rendering.plan import AUTO, Plan
 from t2v_core.rendering.prompt_cache import PromptCache, TextKey
 from t2v_core.rendering.residence import Residence
 from t2v_core.rendering.slicing import sliced
-from t2v_core.rendering.upcast import widen_on_use
 from t2v_core.request import GenerationRequest
 from t2v_core.run import Notice, Progress, Run, Stage
 from t2v_core.sampling.denoiser import Prediction
@@ -351,29 +349,17 @@ class LocalModel:
         self._working = name
 
         def load(device: str) -> nn.Module:
-            progress, numbers = _loading(run, stoppable=stoppable), self._formats[name]
-            eight = EightBits() if numbers.name == FP8 else None
-            network = build(name, self._config)
             # Weights that LoRAs will change are packed when they have.
             packs = self._packs(name) and not self._loras.key(name)
-            if packs:
-                self._arrange(network)
-            with packing_beside() if packs else contextlib.nullcontext() as completed:
-                part = load_part(
-                    self._folder,
-                    name,
-                    device=device,
-                    dtype=numbers.stored,
-                    progress=progress,
-                    narrowed=eight,
-                    network=network,
-                    completed=completed,
-                )
-            if eight is not None:
-                eight.attach(part)
-            if numbers.is_widened:
-                widen_on_use(part, numbers.computes)
-            return part
+            return loaded(
+                self._folder,
+                name,
+                device=device,
+                for_kind=kind_of(self._plan.device),
+                numbers=self._formats[name],
+                arrange=self._arrange if packs else None,
+                progress=_loading(run, stoppable=stoppable),
+            )
 
         def ready() -> nn.Module:
             part = self._residence.part(name, load)

@@ -7,6 +7,7 @@ is. On a device that copies beside its work the next block is fetched ahead, els
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from t2v_core.models.loading import blocks_of
+from t2v_core.rendering.page_locked import PageLocked
 
 _ALIGNMENT = 256  # bytes; what device kernels like, and a multiple of every number's size
 
@@ -31,7 +33,10 @@ class _Block:
         """Let the weights be what lies in this memory, uint8 in the order of `waiting`."""
         for weight, place in zip(self.weights, self.places, strict=True):
             size = weight.numel() * weight.element_size()
-            weight.data = memory[place : place + size].view(weight.dtype).view(weight.shape)
+            values = memory[place : place + size].view(weight.dtype)
+            # Not all devices know strides; kernels that lie channels last are on those that do.
+            plain = weight.is_contiguous()
+            weight.data = values.view(weight.shape) if plain else values.as_strided(weight.shape, weight.stride())
 
 
 @dataclass(slots=True)
@@ -86,7 +91,8 @@ class BlockStream:
 
     def __init__(self, network: nn.Module, *, device: str, pinned: bool) -> None:
         self._streams = _Streams.of(torch.device(device))
-        self._blocks = [_packed(module, pinned=pinned) for module in blocks_of(network)]
+        take = PageLocked().take if pinned else functools.partial(torch.empty, dtype=torch.uint8)
+        self._blocks = [_packed(module, take) for module in blocks_of(network)]
         largest = max(block.waiting.numel() for block in self._blocks)
         self._places = [_Place(torch.empty(largest, dtype=torch.uint8, device=device)) for _ in range(2)]
         for place in self._places:  # what lay there before may still be in use
@@ -170,14 +176,13 @@ def _layout(weights: list[nn.Parameter]) -> tuple[list[int], int]:
     return places, end
 
 
-def _packed(module: nn.Module, *, pinned: bool) -> _Block:
+def _packed(module: nn.Module, take: Callable[[int], Tensor]) -> _Block:
     """Move a module's weights into one piece of main memory."""
     weights = list(module.parameters())
     places, size = _layout(weights)
-    block = _Block(module, torch.empty(size, dtype=torch.uint8, pin_memory=pinned), weights, places)
-    for weight, place in zip(weights, places, strict=True):
-        own = weight.data
-        there = block.waiting[place : place + own.numel() * own.element_size()].view(own.dtype).view(own.shape)
-        there.copy_(own)
-        weight.data = there
+    block = _Block(module, take(size), weights, places)
+    own = [weight.data for weight in weights]
+    block.point_to(block.waiting)
+    for weight, values in zip(weights, own, strict=True):
+        weight.data.copy_(values)
     return block

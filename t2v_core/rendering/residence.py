@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 
-import torch
 from torch import Tensor, nn
 
 from t2v_core.models.modelscope.checkpoint import Part
-from t2v_core.rendering.devices import empty_cache, kind_of, no_gradients, synchronize, traits_of
+from t2v_core.rendering.devices import empty_cache, kind_of, synchronize, traits_of, weights_moving
 from t2v_core.rendering.measures import RUNGS, Measures
 from t2v_core.rendering.offload import BlockStream
+from t2v_core.rendering.page_locked import PageLocked
 from t2v_core.rendering.plan import free_memory
 
 Load = Callable[[str], nn.Module]
@@ -109,14 +109,14 @@ class Residence:
         part = self._parts[name]
         if self._streams(name):
             if self._stream is None:
-                with no_gradients(self._device):
+                with weights_moving():
                     self._stream = BlockStream(part, device=self._device, pinned=self._pinned)
             return part
         if name is Part.UNET:
             self._close_stream()
         if kind_of(self._device) == "cpu":
             return part
-        with no_gradients(self._device):
+        with weights_moving():
             if self._pinned:
                 for weight in part.parameters():
                     weight.data = weight.data.to(self._device, non_blocking=True)
@@ -133,16 +133,17 @@ class Residence:
         if kind_of(self._device) == "cpu" or (is_here and _size(part) * _ROOM_IN_MAIN_MEMORY > free_memory()):
             self.drop(name)
         elif is_here:
-            with no_gradients(self._device):
+            with weights_moving():
                 self._wait(name, part) if self._pinned else part.to("cpu")
 
     def _wait(self, name: Part, part: nn.Module) -> None:
         """Copy a part to page-locked memory, from which it comes back twice as fast."""
-        waiting = self._waiting.setdefault(name, {})
+        waiting, memory = self._waiting.setdefault(name, {}), PageLocked()
         for key, weight in part.named_parameters():
             place = waiting.get(key)
             if place is None or (place.shape, place.dtype) != (weight.shape, weight.dtype):
-                place = torch.empty(weight.shape, dtype=weight.dtype, pin_memory=True)
+                room = memory.take(weight.numel() * weight.element_size())
+                place = room.view(weight.dtype).as_strided(weight.shape, weight.stride())
                 waiting[key] = place
             place.copy_(weight.data, non_blocking=True)
         synchronize(self._device)

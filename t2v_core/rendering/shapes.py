@@ -42,7 +42,8 @@ def _elementwise(args: Sequence[Any], kwargs: Mapping[str, Any], kind: str) -> R
 
 def _group_norm(args: Sequence[Any], kwargs: Mapping[str, Any], kind: str) -> Result:
     x = args[0]
-    if kind == "cuda" and not x.is_contiguous():  # its kernel knows one layout and copies others to it
+    # Its kernel knows one layout and copies others to it; in 16 bits the network has its own way.
+    if kind == "cuda" and x.dtype is torch.float32 and not x.is_contiguous():
         return _new(x.shape, x.dtype), _bytes(x.shape, x.dtype)
     return _like(x, x.shape, x.dtype), 0
 

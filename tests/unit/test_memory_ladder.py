@@ -124,11 +124,11 @@ def fail(monkeypatch, where, times):
     """Let the second piece of work of a stage run out of memory so often; the list empties as that happens."""
     from t2v_core.models.modelscope.text_encoder import TextEncoder
     from t2v_core.models.modelscope.vae import Autoencoder
-    from t2v_core.rendering import local_model, packing
+    from t2v_core.rendering import packing, part_loading
 
     left = [torch.cuda.OutOfMemoryError("CUDA out of memory.")] * times
     owner, name = {
-        "loading": (local_model, "load_part"),
+        "loading": (part_loading, "load_part"),
         "packing": (packing, "pack"),
         "text": (TextEncoder, "forward"),
         "sampling": (UNet3D, "forward"),

@@ -11,7 +11,7 @@ import torch
 
 from t2v_core.models.catalogue import DEMO
 from t2v_core.models.modelscope.checkpoint import Part
-from t2v_core.rendering import local_model
+from t2v_core.rendering import part_loading
 from t2v_core.rendering.local import LocalRenderer
 from t2v_core.rendering.plan import Rest
 from t2v_core.rendering.prompt_cache import PromptCache, TextKey
@@ -28,13 +28,13 @@ REQUEST = GenerationRequest(
 def loads(monkeypatch, tmp_path):
     """The parts that are loaded, in order."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    parts, load = [], local_model.load_part
+    parts, load = [], part_loading.load_part
 
     def watched(folder, part, **options):
         parts.append(part)
         return load(folder, part, **options)
 
-    monkeypatch.setattr(local_model, "load_part", watched)
+    monkeypatch.setattr(part_loading, "load_part", watched)
     return parts
 
 

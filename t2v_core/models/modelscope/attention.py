@@ -15,10 +15,11 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from t2v_core.models import cpu_kernels
+from t2v_core.models.modelscope.channels_last import GroupNorm
 from t2v_core.models.modelscope.layers import GatedLinear, JoinedLinear, Linear, PlacewiseLinear, clip_maps
 
-OVER_PLACES = "f p (heads d) -> f heads p d"
-OVER_FRAMES = "f p (heads d) -> p heads f d"
+OVER_PLACES = "b f p (heads d) -> (b f) heads p d"
+OVER_FRAMES = "b f p (heads d) -> (b p) heads f d"
 
 # CUDA's attention kernels put batch times heads on a grid axis of at most 65,535 blocks.
 _LARGEST_GRID = 65_535
@@ -66,7 +67,7 @@ class RememberedText:
 
 
 class Attention(nn.Module):
-    """Multi-head attention; `axes` is the einops pattern that says what one clip's tokens attend over."""
+    """Multi-head attention; `axes` is the einops pattern that says what tokens attend over."""
 
     def __init__(self, query_dim: int, *, heads: int, head_dim: int, axes: str, context_dim: int | None = None) -> None:
         super().__init__()
@@ -95,12 +96,14 @@ class Attention(nn.Module):
         assert self.to_qkv is not None
         source, target = self.axes.split(" -> ")
         sizes = {"f": tokens.shape[1], "p": tokens.shape[2]}
-        # One clip at a time, so that its axes are turned without copying anything.
-        clips = [
-            self.core(*(rearrange(part, self.axes, heads=self.heads) for part in clip))
-            for clip in zip(*self.to_qkv(tokens), strict=True)
+        # Over frames one clip at a time, so that its axes are turned without copying anything.
+        at_once = len(tokens) if self.axes == OVER_PLACES else 1
+        mixed = [
+            self.core(*(rearrange(part, self.axes, heads=self.heads) for part in clips))
+            for clips in zip(*(part.split(at_once) for part in self.to_qkv(tokens)), strict=True)
         ]
-        return torch.stack([rearrange(clip, f"{target} -> {source}", **sizes) for clip in clips])
+        found = [rearrange(some, f"{target} -> {source}", **sizes) for some in mixed]
+        return found[0] if len(found) == 1 else torch.cat(found)
 
     def _to_text(self, tokens: Tensor, text: Tensor | RememberedText) -> Tensor:
         remembered = text if isinstance(text, RememberedText) else RememberedText(text)
@@ -220,7 +223,7 @@ class SpatialTransformer(nn.Module):
     def __init__(self, dim: int, *, heads: int, head_dim: int, context_dim: int, norm_groups: int) -> None:
         super().__init__()
         inner = heads * head_dim
-        self.norm = nn.GroupNorm(norm_groups, dim, eps=1e-6)
+        self.norm = GroupNorm(norm_groups, dim, eps=1e-6)
         self.proj_in = Linear(dim, inner)
         block = TransformerBlock(inner, heads=heads, head_dim=head_dim, axes=OVER_PLACES, context_dim=context_dim)
         self.transformer_blocks = nn.ModuleList([block])
@@ -244,7 +247,7 @@ class TemporalTransformer(nn.Module):
     def __init__(self, dim: int, *, heads: int, head_dim: int, norm_groups: int) -> None:
         super().__init__()
         inner = heads * head_dim
-        self.norm = nn.GroupNorm(norm_groups, dim, eps=1e-6)
+        self.norm = GroupNorm(norm_groups, dim, eps=1e-6)
         self.proj_in = PlacewiseLinear(dim, inner)
         block = TransformerBlock(inner, heads=heads, head_dim=head_dim, axes=OVER_FRAMES, context_dim=None)
         self.transformer_blocks = nn.ModuleList([block])

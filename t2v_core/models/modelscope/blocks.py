@@ -10,31 +10,36 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from t2v_core.models.modelscope.attention import start_at_zero
+from t2v_core.models.modelscope.channels_last import GroupNorm
 from t2v_core.models.modelscope.layers import Conv2d, DoublingConv2d, FramewiseConv, Linear, add, clip_maps, silu
 
 
 class TemporalConv(nn.Module):
     """Four convolutions over frames, added to their input; norms take their statistics over the whole clip."""
 
+    together = False
+    """Whether all clips go through it at once: a device with many cores has too little to do with one of them."""
+
     def __init__(self, dim: int, *, norm_groups: int, dropout: float) -> None:
         super().__init__()
-        self.conv1 = nn.Sequential(nn.GroupNorm(norm_groups, dim), nn.SiLU(), FramewiseConv(dim, dim))
+        self.conv1 = nn.Sequential(GroupNorm(norm_groups, dim), nn.SiLU(), FramewiseConv(dim, dim))
         self.conv2, self.conv3, self.conv4 = (
-            nn.Sequential(nn.GroupNorm(norm_groups, dim), nn.SiLU(), nn.Dropout(dropout), FramewiseConv(dim, dim))
+            nn.Sequential(GroupNorm(norm_groups, dim), nn.SiLU(), nn.Dropout(dropout), FramewiseConv(dim, dim))
             for _ in range(3)
         )
         start_at_zero(self.conv4[-1])
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
         """((b f), c, h, w) to the same."""
-        # One clip at a time: its frames lie side by side, and what is between the layers is half as large.
-        clips = [self._clip(clip[None]) for clip in rearrange(x, "(b f) c h w -> b f (h w) c", f=frames)]
-        together = clips[0] if len(clips) == 1 else torch.cat(clips)
-        return rearrange(together, "b f (h w) c -> (b f) c h w", h=x.shape[-2])
+        tokens = rearrange(x, "(b f) c h w -> b f (h w) c", f=frames)
+        # One clip at a time what is between the layers is half as large.
+        clips = [self._clips(some) for some in tokens.split(len(tokens) if self.together else 1)]
+        joined = clips[0] if len(clips) == 1 else torch.cat(clips)
+        return rearrange(joined, "b f (h w) c -> (b f) c h w", h=x.shape[-2])
 
-    def _clip(self, clip: Tensor) -> Tensor:
-        """(1, f, p, c) to the same."""
-        hidden = maps = clip_maps(clip)
+    def _clips(self, tokens: Tensor) -> Tensor:
+        """(b, f, p, c) to the same."""
+        hidden = maps = clip_maps(tokens)
         for block in (self.conv1, self.conv2, self.conv3, self.conv4):
             norm, _, *dropout, conv = block
             hidden = silu(norm(hidden))
@@ -49,10 +54,10 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, dim: int, out_dim: int, *, time_dim: int, norm_groups: int, dropout: float) -> None:
         super().__init__()
-        self.in_layers = nn.Sequential(nn.GroupNorm(norm_groups, dim), nn.SiLU(), Conv2d(dim, out_dim, 3, padding=1))
+        self.in_layers = nn.Sequential(GroupNorm(norm_groups, dim), nn.SiLU(), Conv2d(dim, out_dim, 3, padding=1))
         self.emb_layers = nn.Sequential(nn.SiLU(), Linear(time_dim, out_dim))
         self.out_layers = nn.Sequential(
-            nn.GroupNorm(norm_groups, out_dim),
+            GroupNorm(norm_groups, out_dim),
             nn.SiLU(),
             nn.Dropout(dropout),
             Conv2d(out_dim, out_dim, 3, padding=1),

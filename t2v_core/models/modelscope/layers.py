@@ -170,14 +170,19 @@ class Conv2d(nn.Conv2d, Convolution):
 
     @property
     def _is_matrix(self) -> bool:
-        return self.kernel_size == (1, 1) and self.stride == (1, 1)
+        is_placewise = self.kernel_size == self.stride == self.dilation == (1, 1) and self.padding == (0, 0)
+        return is_placewise and self.groups == 1
 
     def forward(self, input: Tensor, *, plus: Tensor | None = None) -> Tensor:
         """(n, i, h, w) to (n, o, h', w')."""
         if not self.is_packed:
-            return add(super().forward(input), plus)
+            return add(self._of_places(input) if self._is_matrix else super().forward(input), plus)
         self.arrange_for(input)
         return self._packed(input, plus=plus)
+
+    def _of_places(self, maps: Tensor) -> Tensor:
+        """A matrix product over the channels of each place, which lie side by side afterwards."""
+        return F.linear(maps.movedim(1, -1), self.weight[:, :, 0, 0], self.bias).movedim(-1, 1)
 
     def is_worth_packing(self) -> bool:
         """As for every layer; grouped and dilated convolutions stay plain."""

@@ -20,7 +20,8 @@ from t2v_core.models.modelscope.attention import (
     start_at_zero,
     texts_in,
 )
-from t2v_core.models.modelscope.blocks import Downsample, ResidualBlock, Upsample
+from t2v_core.models.modelscope.blocks import Downsample, ResidualBlock, TemporalConv, Upsample
+from t2v_core.models.modelscope.channels_last import GroupNorm
 from t2v_core.models.modelscope.config import UNetConfig
 from t2v_core.models.modelscope.layers import Conv2d, DoublingConv2d, FramewiseConv
 
@@ -74,7 +75,7 @@ class UNet3D(nn.Module):
                 self.output_blocks.append(nn.ModuleList(layers))
 
         self.out = nn.Sequential(
-            nn.GroupNorm(config.norm_groups, dim), nn.SiLU(), nn.Conv2d(dim, config.out_dim, 3, padding=1)
+            GroupNorm(config.norm_groups, dim), nn.SiLU(), nn.Conv2d(dim, config.out_dim, 3, padding=1)
         )
         start_at_zero(self.out[-1])
 
@@ -134,6 +135,12 @@ class UNet3D(nn.Module):
             _arrange(block, texts, frames, *sizes[-1], dtype=latents.dtype)
             if any(isinstance(layer, Upsample) for layer in block.children()):
                 sizes.pop()
+
+    def take_clips(self, *, together: bool) -> None:
+        """Let several clips go through the convolutions over frames at once, or one after the other."""
+        for layer in self.modules():
+            if isinstance(layer, TemporalConv):
+                layer.together = together
 
     def _layers(self, dim: int, out_dim: int, level: int) -> list[nn.Module]:
         attends = 1 / 2**level in self.config.attn_scales

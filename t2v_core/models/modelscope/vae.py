@@ -11,6 +11,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from t2v_core.models.modelscope.attention import attend
+from t2v_core.models.modelscope.channels_last import GroupNorm
 from t2v_core.models.modelscope.config import AutoencoderConfig
 from t2v_core.models.modelscope.layers import Conv2d, DoublingConv2d, silu
 
@@ -53,7 +54,7 @@ class Encoder(nn.Module):
             self.down.append(stage)
             dim = out_dim
         self.mid = Middle(dim, groups)
-        self.norm_out = nn.GroupNorm(groups, dim, eps=1e-6)
+        self.norm_out = GroupNorm(groups, dim, eps=1e-6)
         self.conv_out = Conv2d(dim, 2 * config.z_dim, 3, padding=1)
 
     def forward(self, frames: Tensor) -> Tensor:
@@ -83,7 +84,7 @@ class Decoder(nn.Module):
             stages.insert(0, stage)
             dim = out_dim
         self.up = nn.ModuleList(stages)
-        self.norm_out = nn.GroupNorm(groups, dim, eps=1e-6)
+        self.norm_out = GroupNorm(groups, dim, eps=1e-6)
         self.conv_out = Conv2d(dim, 3, 3, padding=1)
 
     def forward(self, latents: Tensor) -> Tensor:
@@ -115,9 +116,9 @@ class Residual(nn.Module):
 
     def __init__(self, dim: int, out_dim: int, groups: int) -> None:
         super().__init__()
-        self.norm1 = nn.GroupNorm(groups, dim, eps=1e-6)
+        self.norm1 = GroupNorm(groups, dim, eps=1e-6)
         self.conv1 = Conv2d(dim, out_dim, 3, padding=1)
-        self.norm2 = nn.GroupNorm(groups, out_dim, eps=1e-6)
+        self.norm2 = GroupNorm(groups, out_dim, eps=1e-6)
         self.conv2 = Conv2d(out_dim, out_dim, 3, padding=1)
         self.nin_shortcut = Conv2d(dim, out_dim, 1) if dim != out_dim else nn.Identity()
 
@@ -132,7 +133,7 @@ class PlaceAttention(nn.Module):
 
     def __init__(self, dim: int, groups: int) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(groups, dim, eps=1e-6)
+        self.norm = GroupNorm(groups, dim, eps=1e-6)
         self.q, self.k, self.v, self.proj_out = (Conv2d(dim, dim, 1) for _ in range(4))
 
     def forward(self, x: Tensor) -> Tensor:
