@@ -17,14 +17,11 @@ Result = TypeVar("Result")
 
 
 class Ladder:
-    """Where a run is on the rungs that its device has; `lowered` is called when it has stepped down."""
+    """Where a run is on the rungs that its device has."""
 
-    def __init__(
-        self, rungs: Sequence[Measures], start: Measures, *, device: str, lowered: Callable[[Measures], None]
-    ) -> None:
+    def __init__(self, rungs: Sequence[Measures], start: Measures, *, device: str) -> None:
         self._rungs = rungs
         self._device = device
-        self._lowered = lowered
         self.rung = start
         self.stepped = False
         """Whether memory ran out on a higher rung."""
@@ -33,8 +30,10 @@ class Ladder:
         """Start a new clip on this rung."""
         self.rung, self.stepped = rung, False
 
-    def attempt(self, work: Callable[[], Result], run: Run) -> Result:
+    def attempt(self, work: Callable[[], Result], run: Run, *, lowered: Callable[[Measures], None]) -> Result:
         """What the work gives, on a lower rung where memory ran out; work that fails must leave nothing half done.
+
+        `lowered` is called after each step down: it isn't kept, or whoever has a ladder would be held by it.
 
         Raises:
             RuntimeError, MemoryError: it ran out on the last rung too.
@@ -47,13 +46,13 @@ class Ladder:
                     raise
                 logger.info("out of memory on the rung %s: %s", self.rung.name, error)
             # Only here the error is gone, and with it the frames that hold what didn't fit.
-            self._step_down(run)
+            self._step_down(run, lowered)
 
-    def _step_down(self, run: Run) -> None:
+    def _step_down(self, run: Run, lowered: Callable[[Measures], None]) -> None:
         self.rung = self._rungs[self._rungs.index(self.rung) + 1]
         self.stepped = True
         run.report(Notice(f"The memory ran out. Going on with less of it: {self.rung.described}."))
-        self._lowered(self.rung)
+        lowered(self.rung)
         free_memory_again(self._device)
 
 

@@ -54,7 +54,7 @@ class LocalModel:
         self._config = folder.config
         self._plan = plan
         self._residence = Residence(plan.device)
-        self._ladder = Ladder(rungs_for(plan.device), RUNGS[0], device=plan.device, lowered=self._lower)
+        self._ladder = Ladder(rungs_for(plan.device), RUNGS[0], device=plan.device)
         self._working: Part | None = None
         self._decode_chunk = 1
         self._clip: ClipShape | None = None
@@ -124,7 +124,7 @@ class LocalModel:
 
     def within_memory(self, work: Callable[[], Result], run: Run) -> Result:
         """What the work gives; where memory runs out, it's done once more with less."""
-        return self._ladder.attempt(work, run)
+        return self._ladder.attempt(work, run, lowered=self._lower)
 
     def _lower(self, rung: Measures) -> None:
         self._residence.follow(rung, working=self._working)

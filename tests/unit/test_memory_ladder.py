@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import gc
 import weakref
 
 import numpy as np
@@ -20,6 +22,7 @@ from t2v_core.rendering.devices import is_out_of_memory
 from t2v_core.rendering.footprint import Footprint
 from t2v_core.rendering.local import LocalRenderer
 from t2v_core.rendering.offload import BlockStream, streamed_bytes
+from t2v_core.rendering.plan import Rest
 from t2v_core.rendering.prompt_cache import PromptCache
 from t2v_core.rendering.simulation import LiveBytes
 from t2v_core.rendering.slicing import sliced
@@ -154,6 +157,31 @@ def test_with_next_to_no_memory_the_error_is_clear_and_the_next_run_works(render
     assert caught.value.remedy
     assert renderer._model is None
     assert np.array_equal(render(renderer).frames, expected)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_model_that_is_not_kept_gives_its_memory_back_at_once(renderer, monkeypatch, fails):
+    """Python looks for things that refer to themselves only now and then, which may be hours later."""
+    seen = []
+    forward = UNet3D.forward
+
+    def watched(unet, *args, **options):
+        seen.append(weakref.ref(unet))
+        if fails:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        return forward(unet, *args, **options)
+
+    monkeypatch.setattr(UNet3D, "forward", watched)
+    monkeypatch.setattr(renderer, "_rest", lambda: Rest.NOWHERE)
+    gc.collect()
+    gc.disable()
+    try:
+        with contextlib.suppress(OutOfMemoryError), renderer.session():
+            render(renderer)
+        assert seen
+        assert all(unet() is None for unet in seen)
+    finally:
+        gc.enable()
 
 
 def test_with_a_megabyte_free_the_forecast_says_that_it_does_not_fit(renderer, monkeypatch):
