@@ -38,10 +38,11 @@ function txt2video_follow(action, ...values) {
 
 let txt2videoRestoring = false;
 
-// The button does nothing until gradio has attached its events, some time after the page is there.
+// The button does nothing until gradio has attached its events, some time after the page is there; and the WebUI hides
+// a progress bar for good that begins before its settings have come.
 function txt2videoRestoreSoon(tries = 40) {
     if (txt2videoRestoring || !tries) return;
-    txt2videoElement("restore_progress")?.click();
+    if (typeof opts === "undefined" || Object.keys(opts).length) txt2videoElement("restore_progress")?.click();
     setTimeout(() => txt2videoRestoreSoon(tries - 1), 500);
 }
 

@@ -125,13 +125,15 @@ def _shape_of(request: GenerationRequest) -> tuple[str, int, int] | None:
 def _sized(
     request: GenerationRequest, shape: tuple[str, int, int], own: ModelDefaults, *, multiple: int
 ) -> tuple[int, int]:
-    """Width and height of the picture's shape, its longest side the model's own, each a multiple."""
+    """Width and height of the picture's shape, each a multiple; the longest side is the model's own where it draws anew."""
     field, wide, high = shape
+    is_small = field == "continue_from" and wide * high <= MUCH_LARGER * own.width * own.height
+    is_kept = field == "source" and request.strength == 0 and not request.mask.strip()
     if request.width is not None:
         scale = request.width / wide
     elif request.height is not None:
         scale = request.height / high
-    elif field == "continue_from" and wide * high <= MUCH_LARGER * own.width * own.height:
+    elif is_small or is_kept:
         scale = 1.0
     else:
         scale = max(own.width, own.height) / max(wide, high)

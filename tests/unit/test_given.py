@@ -87,6 +87,13 @@ def test_a_clip_that_is_carried_on_keeps_its_size(tmp_path: Path):
         assert (request.width, request.height, request.frames) == (*wanted, 16)
 
 
+def test_a_source_that_stays_as_it_is_keeps_its_size_and_is_refined_to_a_larger_one(tmp_path: Path):
+    video("-c:v", "ffv1", size="128x96")(tmp_path / "refined.mkv")
+    for changes, wanted in (({"strength": 0.0}, (128, 96)), ({"strength": 0.1}, (64, 48))):
+        request = resolved(source=str(tmp_path / "refined.mkv"), refine=2.0, **changes)
+        assert (request.width, request.height) == wanted
+
+
 def test_a_film_that_is_too_long_is_one_sentence_with_what_to_do(clip: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(
         "t2v_core.rendering.source_size.source_facts", lambda path: SourceFacts(64, 48, 345_600, 24.0, 14_400.0)

@@ -167,7 +167,7 @@ def test_folders_of_loras_are_no_models(host, states, renderer):
 
 
 def test_an_unknown_name_is_answered_with_the_nearest_and_with_where_they_go(host, renderer):
-    with pytest.raises(RequestError, match=r"There is none here\. .*lora"):
+    with pytest.raises(RequestError, match=r"here, nor any other\. .*lora"):
         renderer.resolve(REQUEST.with_field("lora", "style"))
     put_style(host)
     with pytest.raises(RequestError, match="Did you mean 'style'") as caught:

@@ -64,7 +64,7 @@ class Maker:
         except Cancelled as error:
             messages.append(error.problem)
         except Txt2VideoError as error:
-            logger.warning("%s", error)
+            logger.info("%s", error)
             trouble = pages.problem(error)
         except Exception as error:
             logger.exception("The run failed")

@@ -64,7 +64,8 @@ def load(folder: Path, name: str) -> dict[str, Any]:
         values = json.loads(path.read_text(encoding="utf-8")) if path.stat().st_size <= LARGEST else None
     except FileNotFoundError as error:
         raise UnreadableFileError(
-            f"There is no preset {name!r}.", remedy=f"Known: {', '.join(names(folder))}."
+            f"There is no preset {name!r}." if name else "No preset is chosen.",
+            remedy=f"Known: {', '.join(known)}." if (known := names(folder)) else "Type a name and save one first.",
         ) from error
     except (OSError, ValueError) as error:
         raise UnreadableFileError(f"The preset {path} can't be read: {error}.") from error

@@ -16,6 +16,9 @@ from t2v_core.video import Frames
 _LEFT_OUT = ("none", "lanczos")
 """One does nothing, the other is ours everywhere."""
 
+_ROUNDS = 3
+"""How often the WebUI lets an upscaler enlarge what it made, until that is large enough."""
+
 
 def found() -> Mapping[str, Upscaler]:
     """Each by the name that the WebUI shows; what was put into its models folder is there after a restart."""
@@ -27,7 +30,17 @@ def found() -> Mapping[str, Upscaler]:
 
 
 def _upscaled(data: Any, frame: Frames, width: int, height: int) -> Frames:
-    """A frame (h, w, 3) at about that size: the WebUI rounds to multiples of 8."""
-    scale = max(width / frame.shape[1], height / frame.shape[0])
-    picture = data.scaler.upscale(Image.fromarray(frame), scale, data.data_path)
+    """A frame (h, w, 3) at that size or a larger one: an upscaler has factors of its own.
+
+    Raises:
+        RuntimeError: it gave the frame back as it was, which the WebUI's own loop would pass over in silence.
+    """
+    scaler, picture = data.scaler, Image.fromarray(frame)
+    scaler.scale = max(width / picture.width, height / picture.height)  # for those that know any factor
+    for _ in range(_ROUNDS):
+        if picture.width >= width and picture.height >= height:
+            break
+        before, picture = picture, scaler.do_upscale(picture, data.data_path)
+        if picture.size == before.size:
+            raise RuntimeError("it couldn't be loaded; the console says why")
     return np.asarray(picture.convert("RGB"))

@@ -105,9 +105,9 @@ def _at_path(name: str) -> Path | None:
 
 def _unknown(name: str, loras: Sequence[LoraFile], models_folders: Sequence[Path]) -> RequestError:
     where = folders(models_folders)
-    there = closest(name, [lora.name for lora in loras]) if loras else "There is none here."
+    there = f". {closest(name, [lora.name for lora in loras])}" if loras else " here, nor any other."
     place = f" LoRAs for the video model go into {where[0]}." if where else ""
-    return problem(FIELD, f"There is no LoRA {name!r}. {there}{place}")
+    return problem(FIELD, f"There is no LoRA {name!r}{there}{place}")
 
 
 def _plain(name: str) -> str:
