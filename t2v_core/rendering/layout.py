@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from t2v_core.models.modelscope.channels_last import turn_kernels
+from t2v_core.models.modelscope.layers import JoinedLinear
 from t2v_core.models.modelscope.unet import UNet3D
 from t2v_core.rendering.devices import weights_moving
 
@@ -20,3 +21,18 @@ def lay_out(network: nn.Module, *, kind: str, dtype: torch.dtype) -> None:
     if dtype in _TURNED.get(kind, ()):
         with weights_moving():
             turn_kernels(network)
+
+
+def join_projections(network: nn.Module) -> None:
+    """Let projections of the same tokens be one product each, on the device where the network is now."""
+    with weights_moving():
+        for layer in network.modules():
+            if isinstance(layer, JoinedLinear):
+                layer.join()
+
+
+def part_projections(network: nn.Module) -> None:
+    """Undo `join_projections`, before the network leaves its device."""
+    for layer in network.modules():
+        if isinstance(layer, JoinedLinear):
+            layer.part()

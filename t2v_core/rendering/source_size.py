@@ -125,7 +125,7 @@ def _shape_of(request: GenerationRequest) -> tuple[str, int, int] | None:
 def _sized(
     request: GenerationRequest, shape: tuple[str, int, int], own: ModelDefaults, *, multiple: int
 ) -> tuple[int, int]:
-    """Width and height of the picture's shape, each a multiple; the longest side is the model's own where it draws anew."""
+    """Width and height of the picture's shape, each a multiple; the longest side is the model's where it draws anew."""
     field, wide, high = shape
     is_small = field == "continue_from" and wide * high <= MUCH_LARGER * own.width * own.height
     is_kept = field == "source" and request.strength == 0 and not request.mask.strip()

@@ -277,17 +277,38 @@ class FramewiseConv(nn.Conv3d, Convolution):
 
 
 class JoinedLinear(Packable):
-    """Several linear layers of one input, which are one product while they are packed; they stay where they were."""
+    """Several linear layers of one input, one product while they are packed or joined; they stay where they were."""
 
     def __init__(self, *layers: Linear) -> None:
         super().__init__()
         self._layers = layers  # in a tuple: they belong to the module that made them
+        self._joined: Tensor | None = None
 
     def forward(self, input: Tensor) -> tuple[Tensor, ...]:
         """(..., i) to (..., o) of each layer."""
         if self.is_packed:
-            return self._packed(input).split([layer.out_features for layer in self._layers], dim=-1)
+            return self._packed(input).split(self._sizes, dim=-1)
+        if self._joined is not None:
+            return F.linear(input, self._joined).split(self._sizes, dim=-1)
         return tuple(layer(input) for layer in self._layers)
+
+    @property
+    def _sizes(self) -> list[int]:
+        return [layer.out_features for layer in self._layers]
+
+    def join(self) -> None:
+        """Let the layers' weights be rows of one matrix, where they are, until `part`; what changes them changes it.
+
+        Layers with a bias, and those whose weights change while they run, stay apart.
+        """
+        if self._joined is None and not any(layer.bias is not None or layer._forward_hooks for layer in self._layers):
+            self._joined = torch.cat([layer.weight.data for layer in self._layers])
+            for layer, rows in zip(self._layers, self._joined.split(self._sizes), strict=True):
+                layer.weight.data = rows
+
+    def part(self) -> None:
+        """Forget the matrix, before the layers' weights go elsewhere."""
+        self._joined = None
 
     def is_worth_packing(self) -> bool:
         """As each of the layers, which must have no bias."""

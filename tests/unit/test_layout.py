@@ -1,4 +1,4 @@
-"""What a network does on a GPU in 16 bits, pretended on the CPU: maps and kernels lie channels last all the way."""
+"""What a network does on a GPU, pretended on the CPU: channels last, clips together, one product for three."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ import torch.nn.functional as F
 from model_layouts import TINY, random_states
 from torch import nn
 
+from t2v_core.models import cpu_kernels
 from t2v_core.models.modelscope import channels_last
 from t2v_core.models.modelscope.channels_last import GroupNorm, norm_channels_last, turn_kernels
 from t2v_core.models.modelscope.checkpoint import Part
-from t2v_core.models.modelscope.layers import FramewiseConv
+from t2v_core.models.modelscope.layers import FramewiseConv, JoinedLinear
 from t2v_core.models.modelscope.unet import UNet3D
 from t2v_core.models.modelscope.vae import Autoencoder, PlaceAttention
-from t2v_core.rendering.layout import lay_out
+from t2v_core.rendering import residence as residence_module
+from t2v_core.rendering.layout import join_projections, lay_out, part_projections
 from t2v_core.rendering.offload import BlockStream
 from t2v_core.rendering.page_locked import PageLocked
+from t2v_core.rendering.residence import Residence
+from t2v_core.rendering.upcast import widen_on_use
 
 KINDS = {Part.UNET: (UNet3D, TINY.unet), Part.AUTOENCODER: (Autoencoder, TINY.vae)}
 
@@ -165,3 +169,46 @@ def test_page_locked_memory_is_taken_in_large_pieces_whose_sizes_are_powers_of_t
     assert len(large) == taken[1] == taken[0]
     assert len(memory.take(2 * taken[0] + 1)) == taken[2] // 2 + 1
     assert all(count & (count - 1) == 0 for count in taken)
+
+
+def test_projections_of_the_same_tokens_are_one_product_until_they_are_parted(monkeypatch):
+    made = network(Part.UNET)
+    before = {name: value.clone() for name, value in made.state_dict().items()}
+    expected, products = run(made, Part.UNET), []
+    multiply = F.linear
+    monkeypatch.setattr(F, "linear", lambda x, weight, *bias: products.append(1) or multiply(x, weight, *bias))
+    monkeypatch.setattr(cpu_kernels, "usable", lambda dtype: False)
+    run(made, Part.UNET)
+    apart, joined = len(products), [layer for layer in made.modules() if isinstance(layer, JoinedLinear)]
+    join_projections(made)
+    join_projections(made)
+    products.clear()
+    assert torch.allclose(run(made, Part.UNET), expected, atol=1e-5)
+    assert len(products) == apart - 2 * len(joined)
+    assert all(torch.equal(value, before[name]) for name, value in made.state_dict().items())
+    with torch.no_grad():
+        joined[0]._layers[2].weight.data.mul_(-20.0)  # as a LoRA does
+    changed = run(made, Part.UNET)
+    assert not torch.allclose(changed, expected, atol=1e-3)
+    part_projections(made)
+    assert torch.allclose(run(made, Part.UNET), changed, atol=1e-5)
+
+
+def test_projections_whose_weights_are_widened_while_they_run_stay_apart():
+    made = network(Part.UNET, torch.bfloat16)
+    widen_on_use(made, torch.float32)
+    join_projections(made)
+    assert not any(layer._joined is not None for layer in made.modules() if isinstance(layer, JoinedLinear))
+
+
+def test_a_part_that_moves_has_its_projections_joined_where_it_works_and_parted_where_it_waits(monkeypatch):
+    monkeypatch.setattr(residence_module, "kind_of", lambda device: "another")
+    residence = Residence("cpu")
+    unet = residence.part(Part.UNET, lambda device: network(Part.UNET))
+    joined = [layer for layer in unet.modules() if isinstance(layer, JoinedLinear)]
+    assert joined
+    assert all(layer._joined is not None for layer in joined)
+    assert all(not weight.is_inference() for weight in unet.parameters())
+    monkeypatch.setattr(residence, "_streams", lambda name: True)
+    residence.part(Part.UNET, lambda device: None)
+    assert all(layer._joined is None for layer in joined)
