@@ -31,8 +31,8 @@ def join_projections(network: nn.Module) -> None:
                 layer.join()
 
 
-def part_projections(network: nn.Module) -> None:
+def separate_projections(network: nn.Module) -> None:
     """Undo `join_projections`, before the network leaves its device."""
     for layer in network.modules():
         if isinstance(layer, JoinedLinear):
-            layer.part()
+            layer.separate()

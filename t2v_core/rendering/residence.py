@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from t2v_core.models.modelscope.checkpoint import Part
 from t2v_core.rendering.devices import empty_cache, kind_of, synchronize, traits_of, weights_moving
-from t2v_core.rendering.layout import join_projections, part_projections
+from t2v_core.rendering.layout import join_projections, separate_projections
 from t2v_core.rendering.measures import RUNGS, Measures
 from t2v_core.rendering.offload import BlockStream
 from t2v_core.rendering.page_locked import PageLocked
@@ -110,7 +110,7 @@ class Residence:
         part = self._parts[name]
         if self._streams(name):
             if self._stream is None:
-                part_projections(part)
+                separate_projections(part)
                 with weights_moving():
                     self._stream = BlockStream(part, device=self._device, pinned=self._pinned)
             return part
@@ -136,7 +136,7 @@ class Residence:
         if kind_of(self._device) == "cpu" or (is_here and _size(part) * _ROOM_IN_MAIN_MEMORY > free_memory()):
             self.drop(name)
         elif is_here:
-            part_projections(part)
+            separate_projections(part)
             with weights_moving():
                 self._wait(name, part) if self._pinned else part.to("cpu")
 

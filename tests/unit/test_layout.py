@@ -16,7 +16,7 @@ from t2v_core.models.modelscope.layers import FramewiseConv, JoinedLinear
 from t2v_core.models.modelscope.unet import UNet3D
 from t2v_core.models.modelscope.vae import Autoencoder, PlaceAttention
 from t2v_core.rendering import residence as residence_module
-from t2v_core.rendering.layout import join_projections, lay_out, part_projections
+from t2v_core.rendering.layout import join_projections, lay_out, separate_projections
 from t2v_core.rendering.offload import BlockStream
 from t2v_core.rendering.page_locked import PageLocked
 from t2v_core.rendering.residence import Residence
@@ -171,7 +171,7 @@ def test_page_locked_memory_is_taken_in_large_pieces_whose_sizes_are_powers_of_t
     assert all(count & (count - 1) == 0 for count in taken)
 
 
-def test_projections_of_the_same_tokens_are_one_product_until_they_are_parted(monkeypatch):
+def test_projections_of_the_same_tokens_are_one_product_until_they_are_separated(monkeypatch):
     made = network(Part.UNET)
     before = {name: value.clone() for name, value in made.state_dict().items()}
     expected, products = run(made, Part.UNET), []
@@ -190,7 +190,7 @@ def test_projections_of_the_same_tokens_are_one_product_until_they_are_parted(mo
         joined[0]._layers[2].weight.data.mul_(-20.0)  # as a LoRA does
     changed = run(made, Part.UNET)
     assert not torch.allclose(changed, expected, atol=1e-3)
-    part_projections(made)
+    separate_projections(made)
     assert torch.allclose(run(made, Part.UNET), changed, atol=1e-5)
 
 
@@ -201,7 +201,7 @@ def test_projections_whose_weights_are_widened_while_they_run_stay_apart():
     assert not any(layer._joined is not None for layer in made.modules() if isinstance(layer, JoinedLinear))
 
 
-def test_a_part_that_moves_has_its_projections_joined_where_it_works_and_parted_where_it_waits(monkeypatch):
+def test_a_part_that_moves_has_its_projections_joined_where_it_works_and_separate_where_it_waits(monkeypatch):
     monkeypatch.setattr(residence_module, "kind_of", lambda device: "another")
     residence = Residence("cpu")
     unet = residence.part(Part.UNET, lambda device: network(Part.UNET))

@@ -33,10 +33,8 @@ def norm_channels_last(x: Tensor, norm: nn.GroupNorm) -> Tensor:
     weight, bias = (value.float().view(groups.shape[2:]) for value in (norm.weight, norm.bias))
     scale = (squares - mean * mean).clamp_(min=0).add_(norm.eps).rsqrt_() * weight
     shift = bias - mean * scale
-    if torch.compiler.is_compiling():
-        found = (groups * scale + shift).to(x.dtype)
-    else:  # one pass, which takes 16 bits and gives 16 bits
-        found = torch.addcmul(shift, groups, scale, out=torch.empty_like(groups))
+    # One pass, which takes 16 bits and gives 16 bits.
+    found = torch.addcmul(shift, groups, scale, out=torch.empty_like(groups))
     return found.view(tokens.shape).movedim(-1, 1)
 
 

@@ -297,7 +297,7 @@ class JoinedLinear(Packable):
         return [layer.out_features for layer in self._layers]
 
     def join(self) -> None:
-        """Let the layers' weights be rows of one matrix, where they are, until `part`; what changes them changes it.
+        """Let the layers' weights be rows of one matrix where they are, until `separate`: what changes them changes it.
 
         Layers with a bias, and those whose weights change while they run, stay apart.
         """
@@ -306,7 +306,7 @@ class JoinedLinear(Packable):
             for layer, rows in zip(self._layers, self._joined.split(self._sizes), strict=True):
                 layer.weight.data = rows
 
-    def part(self) -> None:
+    def separate(self) -> None:
         """Forget the matrix, before the layers' weights go elsewhere."""
         self._joined = None
 
