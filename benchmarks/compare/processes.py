@@ -19,6 +19,18 @@ ROOT = Path(__file__).parents[2]
 _LAST_LINES = 2000
 
 
+def environment(folder: Path) -> dict[str, str]:
+    """The variables of a process that measures: it finds our code first, and what else its starter finds."""
+    # Relative ones too, for it works in another folder.
+    others = [str(Path(path).absolute()) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    # Ours remembers hashes and measurements: not among the user's own.
+    return {
+        **os.environ,
+        "XDG_CACHE_HOME": str(folder / "cache"),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *others]),
+    }
+
+
 class WorkerError(Exception):
     """A worker could not do what it was asked; says why in one line."""
 
@@ -43,15 +55,13 @@ class Worker:
 
     def __init__(self, bench: Bench, precision: str) -> None:
         self._log = (bench.folder / f"worker-{os.getpid()}-{time.monotonic_ns()}.log").open("w+b")
-        # Ours remembers hashes and measurements: not among the user's own.
-        environment = {**os.environ, "XDG_CACHE_HOME": str(bench.folder / "cache"), "PYTHONPATH": str(ROOT)}
         began = time.perf_counter()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.compare.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env=environment,
+            env=environment(bench.folder),
             cwd=bench.folder,
             encoding="utf-8",
         )

@@ -5,13 +5,28 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import os
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.compare import command, document, estimate, flops, limits, options, picture, results, table, worker
+from benchmarks.compare import (
+    command,
+    document,
+    estimate,
+    flops,
+    limits,
+    options,
+    picture,
+    processes,
+    results,
+    table,
+    worker,
+)
 from benchmarks.compare.cases import STEP, Case
 from benchmarks.compare.results import Results, Row, Session
 from benchmarks.compare.sizes import FULL, SMALL, Size, parse_size
@@ -99,6 +114,31 @@ def test_a_rung_that_there_is_none_of_is_refused(capsys):
     with pytest.raises(SystemExit):
         options.parser().parse_args(["--memory", "less"])
     assert "'text'" in capsys.readouterr().err
+
+
+# --- processes --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("relative", [False, True])
+def test_a_process_finds_our_code_first_and_what_its_starter_finds(tmp_path, monkeypatch, relative):
+    carried = tmp_path / "carried"
+    for name in ("only_carried", "benchmarks"):
+        (carried / name).mkdir(parents=True)
+        (carried / name / "__init__.py").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["", carried.name if relative else str(carried)]))
+    popen = subprocess.Popen
+    says = """if True:
+        import benchmarks, json, only_carried, os
+        print(json.dumps({}))
+        print(json.dumps({"code": benchmarks.__file__, "cache": os.environ["XDG_CACHE_HOME"]}))
+    """
+    monkeypatch.setattr(
+        processes.subprocess, "Popen", lambda command, **given: popen([sys.executable, "-c", says], **given)
+    )
+    with processes.Worker(processes.Bench(tmp_path, SMALL, "cpu"), "fp32") as started:
+        assert started.machine["code"] == str(processes.ROOT / "benchmarks" / "__init__.py")
+        assert started.machine["cache"] == str(tmp_path / "cache")
 
 
 # --- arithmetic -------------------------------------------------------------------------------------------------------
