@@ -41,3 +41,8 @@ class Case:
         if self.what == END_TO_END:
             return {"do": "generate", **asked, "steps": self.steps, "sampler": self.sampler}
         return {"do": self.what, **asked}
+
+
+def is_about_files(case: Case) -> bool:
+    """Whether it's about starting a process and loading its files, which go together."""
+    return case.what in {LOAD, START_UP}

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 
 from benchmarks.compare import document, estimate, measuring, table, weights
-from benchmarks.compare.cases import END_TO_END, LOAD, Case
+from benchmarks.compare.cases import END_TO_END, LOAD, Case, is_about_files
 from benchmarks.compare.measuring import Found, Pool
 from benchmarks.compare.options import COMPILED, FOLDER, PEERS, Wish, parser, versions, wish_of
 from benchmarks.compare.processes import ROOT, Worker
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str]) -> int:
     wish = wish_of(options)
     session = new_session(["python -m benchmarks compare", *arguments], versions(wish.contenders))
     results = read(keep)
-    weights.write(wish.bench.folder, wish.bench.config)
+    weights.write(wish.bench.folder, wish.bench.config, wish.layouts)
     began = time.perf_counter()
     for precision in wish.precisions:
         session, rows = _measure(wish, precision, session, until=began + wish.seconds)
@@ -51,14 +51,14 @@ def _measure(wish: Wish, precision: str, session: Session, *, until: float) -> t
         session = session.with_limits(precision, found)
         limit, free = session.limits[precision], found["machine"]["free"]
         for case in wish.cases:
-            if measuring.is_about_files(case):
+            if is_about_files(case):
                 continue  # below, both at once
             who, why_not = _who(case, wish, precision, peak=limit["flops"], free=free, until=until)
             for name, reason in why_not.items():
                 log.info("skipped: %s, %s, %s: %s", case.title, precision, name, reason)
             seen = _time(case, wish, pool, precision, who=who, free=free) if who else {}
             rows += _rows(case, wish, session, precision, seen=seen, why_not=why_not)
-    files = [case for case in wish.cases if measuring.is_about_files(case)]
+    files = [case for case in wish.cases if is_about_files(case)]
     return session, rows + (_about_files(wish, precision, session, files) if files else [])
 
 

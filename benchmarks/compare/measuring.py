@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.compare import estimate
-from benchmarks.compare.cases import LOAD, START_UP, Case
+from benchmarks.compare.cases import Case
 from benchmarks.compare.processes import Bench, Worker, WorkerError
 from benchmarks.compare.results import OURS
 
@@ -181,11 +181,6 @@ def difference(ours: npt.NDArray[np.float32], theirs: npt.NDArray[np.float32]) -
         return float("inf")
     gap = np.linalg.norm(ours.astype(np.float64) - theirs.astype(np.float64))
     return float(gap / np.linalg.norm(theirs.astype(np.float64)))
-
-
-def is_about_files(case: Case) -> bool:
-    """Whether a case is measured by `start_and_load`."""
-    return case.what in {LOAD, START_UP}
 
 
 def _taken(path: Path) -> npt.NDArray[np.float32]:

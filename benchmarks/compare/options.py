@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.compare.cases import DECODE, END_TO_END, LOAD, START_UP, STEP, WHATS, Case
+from benchmarks.compare.cases import DECODE, END_TO_END, LOAD, START_UP, STEP, WHATS, Case, is_about_files
 from benchmarks.compare.processes import ROOT, Bench
 from benchmarks.compare.results import OURS
 from benchmarks.compare.sizes import FULL, SIZES, SMALL, TINY_SIZE, Size, parse_size
+from benchmarks.compare.weights import DIFFUSERS, ORIGINAL
 from t2v_core.rendering.measures import AUTO, MEMORY
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,12 @@ class Wish:
     rounds: int
     memory: bool
     seconds: float
+
+    @property
+    def layouts(self) -> tuple[str, ...]:
+        """The weights' layouts that are loaded. Tensors that contenders share come from the original's files."""
+        own_files = any(is_about_files(case) or (self.memory and case.what == END_TO_END) for case in self.cases)
+        return (ORIGINAL, DIFFUSERS) if own_files and "Diffusers" in self.contenders else (ORIGINAL,)
 
 
 def wish_of(options: argparse.Namespace) -> Wish:
@@ -83,7 +90,8 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks compare",
         description="Times ours, Diffusers' pipeline and ModelScope's own code side by side, with the same random "
         "weights and the same steps in alternating runs, and holds each against what this machine can do at most. "
-        "Nothing is downloaded; at full size 8 GB of random weights are written into --folder, and stay there.",
+        "Nothing is downloaded; at full size 4 GB of random weights are written into --folder and stay there, or 8 GB "
+        "where Diffusers has to load files of its own: for `load`, and for the peak of a whole clip.",
     )
     add = made.add_argument
     add("--device", default=_device(), help="cpu or cuda; default: %(default)s")

@@ -50,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
     folder = (options.folder or FOLDER / ("small" if options.small else "full")).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     bench = Bench(folder, SMALL if options.small else FULL, options.device, options.small, options.threads)
-    weights.write(folder, bench.config)
+    weights.write(folder, bench.config, [weights.ORIGINAL])
     with Pool(bench, options.precision) as pool:
         found = pool.limits()
     session = new_session(["python -m benchmarks scaling", *arguments], {}).with_limits(options.precision, found)

@@ -6,9 +6,11 @@ takes exactly as long as a trained one.
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -31,29 +33,27 @@ DIFFUSERS_PARTS = {
     Part.AUTOENCODER: ("vae", "diffusion_pytorch_model.fp16.safetensors", "Diffusers"),
     Part.TEXT: ("text_encoder", "model.fp16.safetensors", "transformers"),
 }
-_WRITTEN = "written.json"
+_WRITTEN = {ORIGINAL: "written.json", DIFFUSERS: "written-diffusers.json"}
+"""The marks of layouts that are whole."""
 
 
-def write(folder: Path, config: ModelConfig) -> None:
-    """Write both layouts, unless a call before has done it to its end."""
+def write(folder: Path, config: ModelConfig, layouts: Sequence[str] = (ORIGINAL, DIFFUSERS)) -> None:
+    """Write the layouts that no call before has written to their end; Diffusers' if its packages are installed."""
     sizes = json.dumps(config.to_dict(), sort_keys=True)
-    mark = folder / _WRITTEN
-    if mark.exists() and mark.read_text(encoding="utf-8") == sizes:
+    marks = {layout: folder / _WRITTEN[layout] for layout in layouts}
+    missing = [layout for layout, mark in marks.items()
+               if not mark.exists() or mark.read_text(encoding="utf-8") != sizes]  # fmt: skip
+    if DIFFUSERS in missing and not _is_diffusers_there():
+        missing.remove(DIFFUSERS)
+    if not missing:
         return
     log.info("writing random weights into %s: some minutes at full size, and kept for the next time", folder)
-    original = folder / ORIGINAL
-    original.mkdir(parents=True, exist_ok=True)
-    (original / "configuration.json").write_text(json.dumps(config.to_dict(), indent=1), encoding="utf-8")
-    names = {Part.UNET: config.files.unet, Part.AUTOENCODER: config.files.autoencoder, Part.TEXT: config.files.text}
     for part in Part:
         state = random_state(part, config)
-        _write_diffusers(folder / DIFFUSERS, part, state, config)
-        if part is Part.AUTOENCODER:
-            torch.save({"state_dict": {f"first_stage_model.{name}": value for name, value in state.items()}},
-                       original / names[part])  # fmt: skip
-        else:
-            torch.save(_with_unused(state, config) if part is Part.TEXT else state, original / names[part])
-    mark.write_text(sizes, encoding="utf-8")
+        for layout in missing:
+            _WRITERS[layout](folder / layout, part, state, config)
+    for layout in missing:
+        marks[layout].write_text(sizes, encoding="utf-8")
 
 
 def random_state(part: Part, config: ModelConfig) -> State:
@@ -105,14 +105,33 @@ def _with_unused(state: State, config: ModelConfig) -> State:
     return {**state, **unused, "text_projection": torch.zeros(config.text.width, config.text.width, dtype=DTYPE)}
 
 
-def _write_diffusers(folder: Path, part: Part, state: State, config: ModelConfig) -> None:
-    """A part's safetensors file and config.json; nothing if its package isn't installed."""
-    try:
-        from safetensors.torch import save_file
+def _write_original(folder: Path, part: Part, state: State, config: ModelConfig) -> None:
+    """A part's file as ModelScope publishes it, beside the configuration."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "configuration.json").write_text(json.dumps(config.to_dict(), indent=1), encoding="utf-8")
+    names = {Part.UNET: config.files.unet, Part.AUTOENCODER: config.files.autoencoder, Part.TEXT: config.files.text}
+    if part is Part.AUTOENCODER:
+        torch.save({"state_dict": {f"first_stage_model.{name}": value for name, value in state.items()}},
+                   folder / names[part])  # fmt: skip
+    else:
+        torch.save(_with_unused(state, config) if part is Part.TEXT else state, folder / names[part])
 
-        from benchmarks.compare import diffusers_code
+
+def _is_diffusers_there() -> bool:
+    try:
+        for name in ("safetensors.torch", "benchmarks.compare.diffusers_code"):
+            importlib.import_module(name)
     except ImportError:
-        return
+        return False
+    return True
+
+
+def _write_diffusers(folder: Path, part: Part, state: State, config: ModelConfig) -> None:
+    """A part's safetensors file and config.json."""
+    from safetensors.torch import save_file
+
+    from benchmarks.compare import diffusers_code
+
     network = diffusers_code.build(part, config)
     shapes = {name: value.shape for name, value in network.state_dict().items()}
     place, name, _ = DIFFUSERS_PARTS[part]
@@ -120,3 +139,6 @@ def _write_diffusers(folder: Path, part: Part, state: State, config: ModelConfig
     tensors = {key: value.clone() for key, value in respelt(part, state, config, shapes=shapes).items()}
     save_file(tensors, folder / place / name, metadata={"format": "pt"})
     diffusers_code.write_config(network, folder / place)
+
+
+_WRITERS = {ORIGINAL: _write_original, DIFFUSERS: _write_diffusers}

@@ -12,6 +12,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 import torch
+from model_layouts import TINY
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.compare import (
@@ -25,13 +26,22 @@ from benchmarks.compare import (
     processes,
     results,
     table,
+    weights,
     worker,
 )
 from benchmarks.compare.cases import STEP, Case
 from benchmarks.compare.results import Results, Row, Session
 from benchmarks.compare.sizes import FULL, SMALL, Size, parse_size
-from benchmarks.compare.weights import build
+from benchmarks.compare.weights import DIFFUSERS, ORIGINAL, build
 from t2v_core.models.modelscope.checkpoint import Part
+from t2v_core.models.modelscope.config import AutoencoderConfig, TextConfig
+
+# As small as can be, with the pixels and the tokens of the full size.
+TINY_MODEL = dataclasses.replace(
+    TINY,
+    vae=AutoencoderConfig(dim=16, res_blocks=1, norm_groups=8),
+    text=TextConfig(width=32, layers=3, heads=2),
+)
 
 HAS_PEERS = all(importlib.util.find_spec(name) for name in ("diffusers", "modelscope", "transformers"))
 
@@ -139,6 +149,42 @@ def test_a_process_finds_our_code_first_and_what_its_starter_finds(tmp_path, mon
     with processes.Worker(processes.Bench(tmp_path, SMALL, "cpu"), "fp32") as started:
         assert started.machine["code"] == str(processes.ROOT / "benchmarks" / "__init__.py")
         assert started.machine["cache"] == str(tmp_path / "cache")
+
+
+# --- weights ----------------------------------------------------------------------------------------------------------
+
+
+def wish(*flags: str, folder) -> options.Wish:
+    return options.wish_of(options.parser().parse_args(["--device", "cpu", "--small", "--folder", str(folder), *flags]))
+
+
+def test_a_layout_is_written_once_and_only_if_it_is_wanted(tmp_path):
+    weights.write(tmp_path, TINY_MODEL, [ORIGINAL])
+    assert {path.name for path in tmp_path.iterdir()} == {ORIGINAL, "written.json"}
+    file = tmp_path / ORIGINAL / TINY_MODEL.files.unet
+    written = file.stat().st_mtime_ns
+    pytest.importorskip("diffusers")
+    weights.write(tmp_path, TINY_MODEL)
+    assert len(list((tmp_path / DIFFUSERS).rglob("*.safetensors"))) == len(Part)
+    weights.write(tmp_path, TINY_MODEL)
+    assert file.stat().st_mtime_ns == written
+    weights.write(tmp_path, dataclasses.replace(TINY_MODEL, text=TextConfig(width=32, layers=2, heads=2)), [ORIGINAL])
+    assert file.stat().st_mtime_ns > written
+
+
+@pytest.mark.parametrize(
+    ("flags", "layouts"),
+    [
+        (["--what", "step,decode"], {ORIGINAL}),
+        (["--what", "end-to-end", "--no-memory"], {ORIGINAL}),
+        (["--what", "end-to-end"], {ORIGINAL, DIFFUSERS}),
+        (["--what", "load"], {ORIGINAL, DIFFUSERS}),
+        (["--what", "load", "--contenders", "ours"], {ORIGINAL}),
+    ],
+)
+def test_what_nobody_loads_is_not_written(tmp_path, monkeypatch, flags, layouts):
+    monkeypatch.setattr(options.importlib.util, "find_spec", lambda name: True)
+    assert set(wish(*flags, folder=tmp_path).layouts) == layouts
 
 
 # --- arithmetic -------------------------------------------------------------------------------------------------------
