@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,6 +17,9 @@ from t2v_core.sampling.noise import FrameNoise
 
 Weights = Mapping[Part, dict[str, Tensor]]
 """Tensors under our names, which are the original's, part by part."""
+
+Work = Callable[[], Tensor]
+"""One go of what has been made ready, as often as it's called: what a clip does once lies behind it."""
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -62,12 +65,15 @@ class Contender(Protocol):
         """Load all parts from the files, as its users do."""
         ...
 
-    def step(self, latents: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
-        """One pass of the UNet: (b, c, f, h, w), (b,), (b, n, d), float32 on the CPU, to the prediction."""
+    def stepper(self, latents: Tensor, timesteps: Tensor, text: Tensor) -> Work:
+        """One pass of the UNet: (b, c, f, h, w), (b,), (b, n, d), float32 on the CPU, to the prediction.
+
+        The next `stepper`, `decoder`, `generate` or `load` ends it.
+        """
         ...
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """Scaled latents (f, c, h, w), float32 on the CPU, to pictures (f, 3, H, W) in 0..1."""
+    def decoder(self, latents: Tensor) -> Work:
+        """Scaled latents (f, c, h, w), float32 on the CPU, to pictures (f, 3, H, W) in 0..1; ends as `stepper` does."""
         ...
 
     def generate(self, clip: Clip) -> Stages:

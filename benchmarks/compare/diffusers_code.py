@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.compare.contender import Clip, Stages, Weights, synchronize
+from benchmarks.compare.contender import Clip, Stages, Weights, Work, synchronize
 from benchmarks.compare.weights import DIFFUSERS, respelt
 from benchmarks.torchvision import hide_if_broken
 from t2v_core.models.modelscope.checkpoint import Part
@@ -128,19 +128,29 @@ class Diffusers:
         for part, (kind, place) in kinds.items():
             self._parts[part] = kind.from_pretrained(self._folder / place, **given).to(self._device).eval()
 
-    @torch.no_grad()
-    def step(self, latents: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
-        """One pass of the UNet; see `Contender.step`."""
-        given = (latents.to(self._device, self._dtype), timesteps.to(self._device))
-        return self._parts[Part.UNET](*given, text.to(self._device, self._dtype)).sample
+    def stepper(self, latents: Tensor, timesteps: Tensor, text: Tensor) -> Work:
+        """One pass of the UNet; see `Contender.stepper`."""
+        unet = self._parts[Part.UNET]
+        latents, text = (value.to(self._device, self._dtype) for value in (latents, text))
+        timesteps = timesteps.to(self._device)
 
-    @torch.no_grad()
-    def decode(self, latents: Tensor) -> Tensor:
-        """Frames of latents; see `Contender.decode`."""
+        @torch.no_grad()
+        def step() -> Tensor:
+            return unet(latents, timesteps, text).sample
+
+        return step
+
+    def decoder(self, latents: Tensor) -> Work:
+        """Frames of latents; see `Contender.decoder`."""
         autoencoder = self._parts[Part.AUTOENCODER]
         autoencoder.enable_slicing()
         given = (latents / self._config.vae.scale_factor).to(self._device, self._dtype)
-        return autoencoder.decode(given).sample.float().div(2).add(0.5).clamp(0, 1)
+
+        @torch.no_grad()
+        def decode() -> Tensor:
+            return autoencoder.decode(given).sample.float().div(2).add(0.5).clamp(0, 1)
+
+        return decode
 
     def generate(self, clip: Clip) -> Stages:
         """A whole clip; see `Contender.generate`."""
@@ -158,11 +168,13 @@ class Diffusers:
         )
         pipe.vae.enable_slicing()
         pipe.set_progress_bar_config(disable=True)
-        times: list[float] = []
+        sampled = 0.0
 
-        def stepped(*_: Any) -> None:
-            synchronize(self._device)
-            times.append(time.perf_counter())
+        def stepped(index: int, *_: Any) -> None:
+            nonlocal sampled
+            if index + 1 == clip.steps:  # to wait after each would keep a GPU from having the next one's work already
+                synchronize(self._device)
+                sampled = time.perf_counter()
 
         began = time.perf_counter()
         frames = pipe(
@@ -181,8 +193,8 @@ class Diffusers:
         # The first step's beginning isn't told: what comes before it, the text, is a few thousandths of a run.
         return Stages(
             seconds=ended - began,
-            sampling=times[-1] - began,
-            decoding=ended - times[-1],
+            sampling=sampled - began,
+            decoding=ended - sampled,
             frames=frames.permute(0, 2, 3, 1).float().cpu().numpy(),
         )
 

@@ -21,7 +21,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from benchmarks.compare.contender import Clip, Stages, Weights, synchronize
+from benchmarks.compare.contender import Clip, Stages, Weights, Work, synchronize
 from benchmarks.compare.weights import ORIGINAL
 from t2v_core.models.modelscope.checkpoint import Part
 from t2v_core.models.modelscope.config import AutoencoderConfig, ModelConfig, UNetConfig
@@ -124,18 +124,29 @@ class ModelScope:
         for part, network in ((Part.UNET, unet), (Part.AUTOENCODER, autoencoder), (Part.TEXT, text)):
             self._keep(part, network.to(self._device, self._dtype))
 
-    @torch.no_grad()
-    def step(self, latents: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
-        """One pass of the UNet; see `Contender.step`."""
-        given = (latents.to(self._device, self._dtype), timesteps.to(self._device))
-        with self._sinusoids_in_its_format():
-            return self._parts[Part.UNET](*given, text.to(self._device, self._dtype))
+    def stepper(self, latents: Tensor, timesteps: Tensor, text: Tensor) -> Work:
+        """One pass of the UNet; see `Contender.stepper`."""
+        unet = self._parts[Part.UNET]
+        latents, text = (value.to(self._device, self._dtype) for value in (latents, text))
+        timesteps = timesteps.to(self._device)
 
-    @torch.no_grad()
-    def decode(self, latents: Tensor) -> Tensor:
-        """Frames of latents, all at once as there; see `Contender.decode`."""
+        @torch.no_grad()
+        def step() -> Tensor:
+            with self._sinusoids_in_its_format():
+                return unet(latents, timesteps, text)
+
+        return step
+
+    def decoder(self, latents: Tensor) -> Work:
+        """Frames of latents, all at once as there; see `Contender.decoder`."""
+        autoencoder = self._parts[Part.AUTOENCODER]
         given = (latents / self._config.vae.scale_factor).to(self._device, self._dtype)
-        return self._parts[Part.AUTOENCODER].decode(given).float().div(2).add(0.5).clamp(0, 1)
+
+        @torch.no_grad()
+        def decode() -> Tensor:
+            return autoencoder.decode(given).float().div(2).add(0.5).clamp(0, 1)
+
+        return decode
 
     @torch.no_grad()
     def generate(self, clip: Clip) -> Stages:
@@ -159,7 +170,8 @@ class ModelScope:
             )
         synchronize(self._device)
         sampled = time.perf_counter()
-        frames = rearrange(self.decode(rearrange(latents, "1 c f h w -> f c h w")), "f c h w -> f h w c").cpu().numpy()
+        pictures = self.decoder(rearrange(latents, "1 c f h w -> f c h w"))()
+        frames = rearrange(pictures, "f c h w -> f h w c").cpu().numpy()
         ended = time.perf_counter()
         return Stages(seconds=ended - began, sampling=sampled - began, decoding=ended - sampled, frames=frames)
 

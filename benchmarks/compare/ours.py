@@ -12,11 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.compare.contender import Clip, Stages, Weights, synchronize
+from benchmarks.compare.contender import Clip, Stages, Weights, Work, synchronize
 from benchmarks.compare.sizes import CELL
 from benchmarks.compare.weights import ORIGINAL
 from t2v_core.hosts.standalone import StandaloneHost
 from t2v_core.models.modelscope.config import ModelConfig
+from t2v_core.rendering.devices import no_gradients
+from t2v_core.rendering.launching import Launching
 from t2v_core.rendering.local import LocalRenderer
 from t2v_core.rendering.local_model import LocalModel
 from t2v_core.rendering.measures import AUTO
@@ -46,8 +48,8 @@ class Ours:
         self._folder = folder / ORIGINAL
         self._config = config
         self._device, self._precision, self._rung, self._compiled = device, precision, rung, compiled
-        self._size: dict[str, Any] = {}
         self._midst = contextlib.ExitStack()
+        """What a run has open in the midst of it."""
         self._renderer = LocalRenderer(StandaloneHost(models_folder=folder, device_name=device))
 
     def take(self, weights: Weights) -> None:
@@ -57,29 +59,41 @@ class Ours:
     def load(self) -> None:
         """Load all parts by making the smallest clip."""
         side = CELL * CELL
-        self._leave()
+        self._midst.close()
         smallest = {"width": side, "height": side, "frames": 1, "steps": 1, "cfg_scale": 1.0}
         with self._renderer.session():
             self._renderer.render(self._request(**smallest), Run())
 
-    @torch.no_grad()
-    def step(self, latents: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
-        """One pass of the UNet; see `Contender.step`."""
+    def stepper(self, latents: Tensor, timesteps: Tensor, text: Tensor) -> Work:
+        """One pass of the UNet; see `Contender.stepper`."""
         batch, _, frames, height, width = latents.shape
-        model = self._ready(width=width * CELL, height=height * CELL, frames=frames, cfg_scale=float(batch))
-        given = [value.to(self._device) for value in (latents, timesteps, text)]
-        with model.predictor(Run(), stopped=lambda: False) as predict:
-            return predict(*given)
+        request = self._request(width=width * CELL, height=height * CELL, frames=frames, cfg_scale=float(batch))
+        with no_gradients(self._device):
+            model = self._enter(request)
+            # The same tensors in each go: by its own one the network knows a text whose keys and values it has.
+            given = [value.to(self._device) for value in (latents, timesteps, text)]
+            predict = self._midst.enter_context(model.predictor(Run(), stopped=lambda: False))
 
-    @torch.no_grad()
-    def decode(self, latents: Tensor) -> Tensor:
-        """Frames of latents, in the program's chunks; see `Contender.decode`."""
+        def step() -> Tensor:
+            with no_gradients(self._device):
+                return predict(*given)
+
+        return step
+
+    def decoder(self, latents: Tensor) -> Work:
+        """Frames of latents, in the program's chunks; see `Contender.decoder`."""
         frames, _, height, width = latents.shape
-        size = {"width": width * CELL, "height": height * CELL, "frames": frames}
-        model = self._ready(**size)
-        chunks = latents.to(self._device).split(model.decode_chunk(self._request(**size)))
-        with model.decoder(Run(), stopped=lambda: False) as to_pictures:
-            return torch.cat([to_pictures(chunk) for chunk in chunks])
+        request = self._request(width=width * CELL, height=height * CELL, frames=frames)
+        with no_gradients(self._device):
+            model = self._enter(request)
+            chunks = latents.to(self._device).split(model.decode_chunk(request))
+            to_pictures = self._midst.enter_context(model.decoder(Run(), stopped=lambda: False))
+
+        def decode() -> Tensor:
+            with no_gradients(self._device):
+                return torch.cat([to_pictures(chunk) for chunk in chunks])
+
+        return decode
 
     def generate(self, clip: Clip) -> Stages:
         """A whole clip; see `Contender.generate`."""
@@ -95,7 +109,7 @@ class Ours:
             cfg_scale=clip.cfg_scale,
             seed=clip.seed,
         )
-        self._leave()
+        self._midst.close()
         clock = _Clock(self._device)
         began = time.perf_counter()
         with self._renderer.session():
@@ -108,21 +122,16 @@ class Ours:
             frames=np.divide(video.frames[:], 255, dtype=np.float32),
         )
 
-    def _leave(self) -> None:
-        """Be where a run begins."""
-        self._size = {}
+    def _enter(self, request: GenerationRequest) -> LocalModel:
+        """The renderer's model in the midst of a new run, which has decided how a clip like this saves memory."""
         self._midst.close()
-
-    def _ready(self, **fields: Any) -> LocalModel:
-        """The renderer's model in the midst of a run, which has decided how a clip of this size saves memory."""
+        if self._renderer._model is None:  # given up, as after its memory ran out
+            self.load()
         model = self._renderer._model
-        assert model is not None, "load comes first"
-        if not self._size:
-            self._midst.enter_context(self._renderer.session())
-        if fields != self._size:
-            request = self._request(**fields)
-            model.prepare(request, self._renderer._shape(request, self._renderer._find(request.model)))
-            self._size = fields
+        assert model is not None
+        self._midst.enter_context(self._renderer.session())
+        model.launching = Launching(request.compile, request.cuda_graph)
+        model.prepare(request, self._renderer._shape(request, self._renderer._find(request.model)))
         return model
 
     def _request(self, **fields: Any) -> GenerationRequest:

@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import psutil
 import torch
 
 from benchmarks.compare import limits, memory
-from benchmarks.compare.contender import DTYPES, Clip, Contender, Weights, synchronize
+from benchmarks.compare.contender import DTYPES, Clip, Contender, Weights, Work, synchronize
 from benchmarks.compare.sizes import Size
 from benchmarks.compare.weights import ORIGINAL, random_values
 from t2v_core.models import cpu_kernels
@@ -65,6 +66,8 @@ class Desk:
         self._config = ModelConfig.from_dict(config)
         self._device, self._precision, self._rung = device, precision, rung
         self._contenders: dict[str, Contender] = {}
+        self._ready: dict[str, tuple[object, Work]] = {}
+        """What each contender has done last and can do again, with what it was asked for."""
         self._takes: dict[str, int] = {}
 
     def describe(self) -> dict[str, Any]:
@@ -116,18 +119,25 @@ class Desk:
 
     def step(self, *, name: str, size: list[int], save: str = "") -> dict[str, Any]:
         """One pass of the UNet over random latents."""
-        latents, text, timesteps = _inputs(Size(*size), self._config)
-        return self._timed(lambda: self._contenders[name].step(latents, timesteps, text), save=save)
+
+        def ready() -> Work:
+            return self._contenders[name].stepper(*_inputs(Size(*size), self._config))
+
+        return self._timed(name, ("step", *size), ready, save=save)
 
     def decode(self, *, name: str, size: list[int], save: str = "") -> dict[str, Any]:
         """The frames of random latents."""
-        shape = Size(*size)
-        _, channels, frames, height, width = shape.latents
-        latents = random_values("latents to decode", (frames, channels, height, width))
-        return self._timed(lambda: self._contenders[name].decode(latents), save=save)
+        _, channels, frames, height, width = Size(*size).latents
+
+        def ready() -> Work:
+            latents = random_values("latents to decode", (frames, channels, height, width))
+            return self._contenders[name].decoder(latents)
+
+        return self._timed(name, ("decode", *size), ready, save=save)
 
     def generate(self, *, name: str, size: list[int], steps: int, sampler: str, save: str = "") -> dict[str, Any]:
         """A whole clip."""
+        self._ready.pop(name, None)
         # Each go has a prompt of its own, the same for everybody: a remembered prompt would spare ours the text tower.
         self._takes[name] = self._takes.get(name, 0) + 1
         clip = Clip(Size(*size), steps=steps, sampler=sampler)
@@ -150,7 +160,13 @@ class Desk:
         given = {"device": self._device, "precision": self._precision, "rung": self._rung}
         return make(name, self._folder, self._config, **given)
 
-    def _timed(self, work: Any, *, save: str) -> dict[str, Any]:
+    def _timed(self, name: str, asked: object, ready: Callable[[], Work], *, save: str) -> dict[str, Any]:
+        """One go of a contender, which is made ready before unless it did the same the last time."""
+        if self._ready.get(name, (None,))[0] != asked:
+            self._ready.pop(name, None)
+            self._ready[name] = (asked, ready())
+            synchronize(self._device)
+        _, work = self._ready[name]
         began = time.perf_counter()
         result = work()
         synchronize(self._device)
@@ -180,7 +196,7 @@ class Desk:
 def _inputs(size: Size, config: ModelConfig) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     latents = random_values("latents", size.latents)
     text = random_values("text", (size.batch, TOKENS, config.unet.context_dim))
-    return latents, text, torch.full((size.batch,), _TIMESTEP)
+    return latents, torch.full((size.batch,), _TIMESTEP), text
 
 
 def serve() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 import json
@@ -9,7 +10,9 @@ import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from model_layouts import TINY
@@ -35,6 +38,8 @@ from benchmarks.compare.sizes import FULL, SMALL, Size, parse_size
 from benchmarks.compare.weights import DIFFUSERS, ORIGINAL, build
 from t2v_core.models.modelscope.checkpoint import Part
 from t2v_core.models.modelscope.config import AutoencoderConfig, TextConfig
+from t2v_core.rendering import local_model
+from t2v_core.rendering.local_model import LocalModel
 
 # As small as can be, with the pixels and the tokens of the full size.
 TINY_MODEL = dataclasses.replace(
@@ -185,6 +190,113 @@ def test_a_layout_is_written_once_and_only_if_it_is_wanted(tmp_path):
 def test_what_nobody_loads_is_not_written(tmp_path, monkeypatch, flags, layouts):
     monkeypatch.setattr(options.importlib.util, "find_spec", lambda name: True)
     assert set(wish(*flags, folder=tmp_path).layouts) == layouts
+
+
+# --- what the clock sees of ours --------------------------------------------------------------------------------------
+
+SIZE = [2, 64, 64, 1]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny")
+    weights.write(folder, TINY_MODEL, [ORIGINAL])
+    return folder
+
+
+@pytest.fixture
+def desk(tiny, tmp_path, monkeypatch):
+    """Makes a process' desk with one contender on it, in this process."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    given = {"device": "cpu", "precision": "fp32", "config": TINY_MODEL.to_dict(), "threads": 0}
+
+    def make(name="ours", rung="auto"):
+        made = worker.Desk(folder=str(tiny), rung=rung, **given)
+        made.prepare(names=[name])
+        return made
+
+    return make
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """Which of the model's parts have been opened, and which of them are open still."""
+    seen = SimpleNamespace(ever=[], now=[], texts=0)
+
+    def noting(name):
+        original = getattr(LocalModel, name)
+
+        @contextlib.contextmanager
+        def opening(self, *args, **options):
+            with original(self, *args, **options) as call:
+                seen.ever.append(name)
+                seen.now.append(name)
+                yield call
+                seen.now.remove(name)
+
+        monkeypatch.setattr(LocalModel, name, opening)
+
+    for name in ("predictor", "decoder"):
+        noting(name)
+    remembered = local_model.RememberedText
+
+    def remember(*args):
+        seen.texts += 1
+        return remembered(*args)
+
+    monkeypatch.setattr(local_model, "RememberedText", remember)
+    return seen
+
+
+def test_what_a_clip_does_once_is_done_before_a_step_is_timed(desk, opened, monkeypatch, tmp_path):
+    made = desk()
+    resolved = []
+    renderer = made._contenders["ours"]._renderer
+    resolve = renderer.resolve
+    monkeypatch.setattr(renderer, "resolve", lambda request: resolved.append(1) or resolve(request))
+    opened.ever.clear()
+    opened.texts = 0
+    for go in range(3):
+        made.step(name="ours", size=SIZE, save=str(tmp_path / f"{go}.npy"))
+    assert opened.ever == opened.now == ["predictor"]
+    assert opened.texts == len(resolved) == 1
+    results = [np.load(tmp_path / f"{go}.npy") for go in range(3)]
+    assert np.array_equal(results[0], results[2])
+    for _ in range(2):
+        made.decode(name="ours", size=SIZE)
+    assert opened.ever == ["predictor", "decoder"]
+    assert opened.now == ["decoder"]
+    assert len(resolved) == 2
+
+
+@pytest.mark.parametrize("between", ["another size", "a clip"])
+def test_a_step_is_made_ready_again_after_something_else(desk, opened, between):
+    made = desk()
+    made.step(name="ours", size=SIZE)
+    if between == "a clip":
+        made.generate(name="ours", size=SIZE, steps=2, sampler="DDIM")
+        assert opened.now == []
+    else:
+        made.step(name="ours", size=[3, 64, 64, 1])
+        assert opened.now == ["predictor"]
+    before = len(opened.ever)
+    made.step(name="ours", size=SIZE)
+    assert opened.ever[before:] == opened.now == ["predictor"]
+
+
+def test_the_clock_waits_for_a_gpu_before_it_starts(desk, monkeypatch):
+    made, order = desk(), []
+    monkeypatch.setattr(worker, "synchronize", lambda device: order.append("waits"))
+    monkeypatch.setattr(worker.time, "perf_counter", lambda: order.append("looks at the clock") or 0.0)
+    made.step(name="ours", size=SIZE)
+    looks = [place for place, what in enumerate(order) if what == "looks at the clock"]
+    assert order[looks[-2] - 1] == order[looks[-1] - 1] == "waits"
+
+
+def test_a_model_that_was_given_up_for_want_of_memory_is_loaded_again(desk):
+    made = desk()
+    made._contenders["ours"]._renderer._model = None
+    assert made.step(name="ours", size=SIZE)["seconds"] > 0
 
 
 # --- arithmetic -------------------------------------------------------------------------------------------------------
