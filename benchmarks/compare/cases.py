@@ -7,8 +7,8 @@ from typing import Any
 
 from benchmarks.compare.sizes import Size
 
-STEP, DECODE, END_TO_END, LOAD, START_UP = "step", "decode", "end-to-end", "load", "start-up"
-WHATS = (STEP, DECODE, END_TO_END, LOAD, START_UP)
+STEP, GUIDED, DECODE, END_TO_END, LOAD, START_UP = "step", "guided-step", "decode", "end-to-end", "load", "start-up"
+WHATS = (STEP, GUIDED, DECODE, END_TO_END, LOAD, START_UP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,8 @@ class Case:
         clip = f"{size.frames} frames of {size.width}×{size.height}"
         if self.what == STEP:
             return f"UNet step, {clip}" + (f", batch {size.batch}" if size.batch > 1 else "")
+        if self.what == GUIDED:
+            return f"UNet step with guidance, {clip}"
         if self.what == DECODE:
             return f"decoding {clip}"
         if self.what == END_TO_END:
@@ -40,6 +42,8 @@ class Case:
         asked: dict[str, Any] = {"size": [size.frames, size.width, size.height, size.batch]}
         if self.what == END_TO_END:
             return {"do": "generate", **asked, "steps": self.steps, "sampler": self.sampler}
+        if self.what == GUIDED:
+            return {"do": STEP, **asked, "guided": True}
         return {"do": self.what, **asked}
 
 

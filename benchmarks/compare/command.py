@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from benchmarks.compare import document, estimate, measuring, table, weights
 from benchmarks.compare.cases import END_TO_END, LOAD, Case, is_about_files
 from benchmarks.compare.measuring import Found, Pool
-from benchmarks.compare.options import COMPILED, FOLDER, PEERS, Wish, parser, versions, wish_of
+from benchmarks.compare.options import FOLDER, PEERS, Wish, parser, versions, wish_of
 from benchmarks.compare.processes import ROOT, Worker
-from benchmarks.compare.results import OURS, Row, Session, new_session, read
+from benchmarks.compare.results import OURS, WAYS, Row, Session, new_session, read
 
 log = logging.getLogger(__name__)
 
@@ -87,10 +87,13 @@ def _time(case: Case, wish: Wish, pool: Pool, precision: str, *, who: list[str],
     """Times, results and memory of one case."""
     log.info("%s, %s", case.title, precision)
     config = wish.bench.config
-    ours = [[name] for name in who if name.startswith(OURS)]
-    peers = [name for name in who if not name.startswith(OURS)]
+    ours = [[name] for name in who if name in WAYS]
+    peers = [name for name in who if name not in WAYS]
     groups = [*ours, *([peers] if peers else [])]
-    beside = max(estimate.memory_needed(case, config, contender=name, precision=precision) for name in who)
+    needs = [max(estimate.memory_needed(case, config, contender=name, precision=precision) for name in names)
+             for names in groups]  # fmt: skip
+    # On a GPU each process keeps what its goes took.
+    beside = sum(needs) if wish.bench.device.startswith("cuda") else max(needs)
     weight = estimate.weight_bytes(config, precision)
     together = len(groups) * (weight + 0.5e9) + beside + _KEPT_FREE < free
     if not together and len(groups) > 1:
@@ -151,7 +154,7 @@ def _about_files(wish: Wish, precision: str, session: Session, cases: list[Case]
     log.info("start-up and loading, %s", precision)
     with Worker(wish.bench, precision) as worker:
         disk = worker.ask("read_rate")
-    names = [name for name in wish.contenders if name != COMPILED]
+    names = [name for name in wish.contenders if name not in WAYS[1:]]
     started, loaded = measuring.start_and_load(wish.bench, precision, names=names, rounds=wish.rounds)
     rows = []
     for case in cases:

@@ -68,6 +68,7 @@ class Contender(Protocol):
     def stepper(self, latents: Tensor, timesteps: Tensor, text: Tensor) -> Work:
         """One pass of the UNet: (b, c, f, h, w), (b,), (b, n, d), float32 on the CPU, to the prediction.
 
+        Of one clip's latents and two texts it is a step with guidance, as this contender takes it, to two predictions.
         The next `stepper`, `decoder`, `generate` or `load` ends it.
         """
         ...

@@ -132,11 +132,11 @@ class Diffusers:
         """One pass of the UNet; see `Contender.stepper`."""
         unet = self._parts[Part.UNET]
         latents, text = (value.to(self._device, self._dtype) for value in (latents, text))
-        timesteps = timesteps.to(self._device)
+        timesteps, times = timesteps.to(self._device), len(text) // len(latents)
 
         @torch.no_grad()
         def step() -> Tensor:
-            return unet(latents, timesteps, text).sample
+            return unet(torch.cat([latents] * times) if times > 1 else latents, timesteps, text).sample
 
         return step
 

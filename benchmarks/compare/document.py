@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.compare import picture, scaling_table, table
-from benchmarks.compare.cases import DECODE, END_TO_END, LOAD, START_UP, STEP
+from benchmarks.compare.cases import DECODE, END_TO_END, GUIDED, STEP, WHATS
 from benchmarks.compare.processes import ROOT
 from benchmarks.compare.results import OURS, Results, Row, read
 
@@ -15,7 +15,7 @@ DOCS = ROOT / "docs"
 PAGE = DOCS / "performance.md"
 MEASUREMENTS = DOCS / "measurements"
 USUAL_STEPS = 25
-DRAWN = (STEP, DECODE, END_TO_END)
+DRAWN = (STEP, GUIDED, DECODE, END_TO_END)
 NAMES = {"cpu": "On a CPU", "cuda": "On a GPU"}
 
 
@@ -109,5 +109,4 @@ def _compare(results: Results, title: str, *, image: str) -> str:
 
 
 def _order(rows: Sequence[Row]) -> tuple[int, str, int]:
-    whats = (STEP, DECODE, END_TO_END, LOAD, START_UP)
-    return whats.index(rows[0].what), rows[0].precision, len(rows[0].size)
+    return WHATS.index(rows[0].what), rows[0].precision, len(rows[0].size)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from benchmarks.compare import flops
-from benchmarks.compare.cases import DECODE, END_TO_END, STEP, Case
+from benchmarks.compare.cases import DECODE, END_TO_END, GUIDED, STEP, Case
 from benchmarks.compare.weights import build
 from t2v_core.models.modelscope.checkpoint import Part
 from t2v_core.models.modelscope.config import ModelConfig
@@ -24,6 +24,8 @@ def arithmetic(case: Case, config: ModelConfig) -> float:
     """FLOP of one go; 0 for what does no arithmetic worth the name."""
     if case.what == STEP:
         return flops.unet(config.unet, case.size)
+    if case.what == GUIDED:
+        return 2 * flops.unet(config.unet, case.size)
     if case.what == DECODE:
         return flops.decoder(config.vae, case.size)
     return flops.end_to_end(config, case.size, steps=case.steps) if case.what == END_TO_END else 0.0
@@ -39,7 +41,7 @@ def memory_needed(case: Case, config: ModelConfig, *, contender: str, precision:
     """Bytes beside the weights."""
     size, item = case.size, ITEM_BYTES[precision]
     batch, _, frames, height, width = size.latents
-    guided = 2 if case.what == END_TO_END and contender != "ModelScope" else 1
+    guided = 2 if case.what in {GUIDED, END_TO_END} and contender != "ModelScope" else 1
     places, share = height * width, config.unet.dim / 320
     step = _NUMBERS_PER_CELL * share * guided * batch * frames * places * item
     decode = _NUMBERS_PER_PIXEL * config.vae.dim / 128 * size.width * size.height * item
@@ -48,7 +50,7 @@ def memory_needed(case: Case, config: ModelConfig, *, contender: str, precision:
         heads = config.unet.dim // config.unet.head_dim
         step += 2.5 * batch * frames * heads * places**2 * item
         decode *= frames
-    needed = {STEP: step, DECODE: decode, END_TO_END: max(step, decode)}
+    needed = {STEP: step, GUIDED: step, DECODE: decode, END_TO_END: max(step, decode)}
     return needed.get(case.what, 0.0) + _OVERHEAD
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from benchmarks.compare import estimate
 from benchmarks.compare.cases import Case
 from benchmarks.compare.processes import Bench, Worker, WorkerError
-from benchmarks.compare.results import OURS
+from benchmarks.compare.results import WAYS
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ def _go(pool: Pool, case: Case, names: Sequence[str], found: dict[str, Found], *
         if counts:
             seen.seconds.append(answer["seconds"])
             seen.sampling += [answer["sampling"]] if "sampling" in answer else []
-            log.info("    %-16s %8.3f s", name, answer["seconds"])
+            log.info("    %-21s %8.3f s", name, answer["seconds"])
         else:
             seen.result = _taken(save)
 
@@ -156,9 +156,9 @@ def start_and_load(
     Ours reads the UNet's file once more the first time that it sees it, for its hash; that isn't counted.
     """
     started, loaded = ({name: Found() for name in names} for _ in range(2))
-    for turn in range(-1 if any(name.startswith(OURS) for name in names) else 0, rounds):
+    for turn in range(-1 if any(name in WAYS for name in names) else 0, rounds):
         for name in names:
-            if turn < 0 and not name.startswith(OURS):
+            if turn < 0 and name not in WAYS:
                 continue
             try:
                 with Worker(bench, precision) as worker:
@@ -170,7 +170,7 @@ def start_and_load(
                 started[name].seconds.append(worker.seconds_to_start + answer["importing"])
                 loaded[name].seconds.append(answer["loading"])
                 log.info(
-                    "    %-16s start-up %.2f s, loading %.2f s", name, started[name].seconds[-1], answer["loading"]
+                    "    %-21s start-up %.2f s, loading %.2f s", name, started[name].seconds[-1], answer["loading"]
                 )
     return started, loaded
 

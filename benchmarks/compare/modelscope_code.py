@@ -125,15 +125,15 @@ class ModelScope:
             self._keep(part, network.to(self._device, self._dtype))
 
     def stepper(self, latents: Tensor, timesteps: Tensor, text: Tensor) -> Work:
-        """One pass of the UNet; see `Contender.stepper`."""
+        """One pass of the UNet, with guidance one for each text as there; see `Contender.stepper`."""
         unet = self._parts[Part.UNET]
         latents, text = (value.to(self._device, self._dtype) for value in (latents, text))
-        timesteps = timesteps.to(self._device)
+        timesteps, texts = timesteps.to(self._device), text.split(len(latents))
 
         @torch.no_grad()
         def step() -> Tensor:
             with self._sinusoids_in_its_format():
-                return unet(latents, timesteps, text)
+                return torch.cat([unet(latents, timesteps, each) for each in texts])
 
         return step
 

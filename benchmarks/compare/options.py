@@ -6,13 +6,14 @@ import argparse
 import importlib.metadata
 import importlib.util
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.compare.cases import DECODE, END_TO_END, LOAD, START_UP, STEP, WHATS, Case, is_about_files
+from benchmarks.compare.cases import DECODE, END_TO_END, GUIDED, LOAD, START_UP, STEP, WHATS, Case, is_about_files
+from benchmarks.compare.estimate import ITEM_BYTES
 from benchmarks.compare.processes import ROOT, Bench
-from benchmarks.compare.results import OURS
+from benchmarks.compare.results import OURS, WAYS
 from benchmarks.compare.sizes import FULL, SIZES, SMALL, TINY_SIZE, Size, parse_size
 from benchmarks.compare.weights import DIFFUSERS, ORIGINAL
 from t2v_core.rendering.measures import AUTO, MEMORY
@@ -21,7 +22,6 @@ log = logging.getLogger(__name__)
 
 PACKAGES = {"Diffusers": "diffusers", "ModelScope": "modelscope"}
 PEERS = tuple(PACKAGES)
-COMPILED = f"{OURS} compiled"
 FOLDER = ROOT / "build" / "compare"
 
 
@@ -56,8 +56,9 @@ def wish_of(options: argparse.Namespace) -> Wish:
     precisions = options.precisions or (("fp16", "bf16") if cuda else ("fp32", "bf16"))
     steps = options.steps or (25 if cuda else 4)
     sampler = options.sampler or ("DPM++ 2M" if cuda else "DDIM")
-    cases = tuple(_cases(options.what, sizes, steps=steps, sampler=sampler, decoded=options.decode_frames))
-    wanted = options.contenders or ([OURS, COMPILED, *PEERS] if cuda else [OURS, *PEERS])
+    whats = options.what or [what for what in WHATS if cuda or what != GUIDED]
+    cases = tuple(_cases(whats, sizes, steps=steps, sampler=sampler, decoded=options.decode_frames))
+    wanted = options.contenders or ([*WAYS, *PEERS] if cuda else [OURS, *PEERS])
     missing = [name for name in wanted if name in PACKAGES and importlib.util.find_spec(PACKAGES[name]) is None]
     for name in missing:
         log.info("skipped: %s isn't installed; docs/performance.md says how to", PACKAGES[name])
@@ -70,6 +71,8 @@ def _cases(whats: Sequence[str], sizes: Sequence[Size], *, steps: int, sampler: 
     for size in sizes:
         if STEP in whats:
             cases.append(Case(STEP, size))
+        if GUIDED in whats:
+            cases.append(Case(GUIDED, size))
         if DECODE in whats:
             case = Case(DECODE, replace(size, frames=min(decoded, size.frames)))
             cases += [] if case in cases else [case]
@@ -95,10 +98,19 @@ def parser() -> argparse.ArgumentParser:
     )
     add = made.add_argument
     add("--device", default=_device(), help="cpu or cuda; default: %(default)s")
-    add("--what", type=_several, default=WHATS, help=f"some of {','.join(WHATS)}; default: all")
+    add("--what", type=_some_of(WHATS), help=f"some of {','.join(WHATS)}; default: all, on a CPU without {GUIDED}")
     add("--sizes", type=_sizes, help=f"WIDTHxHEIGHTxFRAMES, several with commas; the usual: {','.join(SIZES)}")
-    add("--precisions", type=_several, help="number formats; default: fp32,bf16 on a CPU, fp16,bf16 on a GPU")
-    add("--contenders", type=_several, help=f"some of {','.join((OURS, COMPILED, *PEERS))}")
+    add(
+        "--precisions",
+        type=_some_of(ITEM_BYTES),
+        help="number formats; default: fp32,bf16 on a CPU, fp16,bf16 on a GPU",
+    )
+    everybody = (*WAYS, *PEERS)
+    add(
+        "--contenders",
+        type=_some_of(everybody),
+        help=f"some of {','.join(everybody)}; default: on a CPU {OURS} alone of ours",
+    )
     add("--rounds", type=int, default=3, help="goes of each that count; default: %(default)s")
     add("--steps", type=int, help="of a whole clip; default: 4 on a CPU, 25 on a GPU")
     add("--sampler", choices=("DDIM", "DPM++ 2M"), help="of a whole clip; ModelScope has DDIM alone")
@@ -115,12 +127,19 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def _several(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(","))
+def _some_of(known: Collection[str]) -> Callable[[str], tuple[str, ...]]:
+    def several(text: str) -> tuple[str, ...]:
+        names = tuple(part.strip() for part in text.split(","))
+        for name in names:
+            if name not in known:
+                raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(known)}")
+        return names
+
+    return several
 
 
 def _sizes(text: str) -> list[Size]:
-    return [parse_size(part) for part in _several(text)]
+    return [parse_size(part) for part in text.split(",")]
 
 
 def _device() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ import torch
 from torch import Tensor
 
 from benchmarks.compare.contender import Clip, Stages, Weights, Work, synchronize
+from benchmarks.compare.results import COMPILED, GRAPHED, OURS
 from benchmarks.compare.sizes import CELL
 from benchmarks.compare.weights import ORIGINAL
 from t2v_core.hosts.standalone import StandaloneHost
 from t2v_core.models.modelscope.config import ModelConfig
 from t2v_core.rendering.devices import no_gradients
+from t2v_core.rendering.graphed import WARM_UP
 from t2v_core.rendering.launching import Launching
 from t2v_core.rendering.local import LocalRenderer
 from t2v_core.rendering.local_model import LocalModel
@@ -31,7 +34,7 @@ log = logging.getLogger(__name__)
 class Ours:
     """The local renderer with the model in the bench's folder.
 
-    `rung` is how it saves memory, `compiled` asks for the compiled path.
+    `name` is one of `results.WAYS`, `rung` is how it saves memory.
     """
 
     def __init__(
@@ -41,13 +44,14 @@ class Ours:
         *,
         device: str,
         precision: str,
+        name: str = OURS,
         rung: str = AUTO,
-        compiled: bool = False,
     ) -> None:
-        self.name = "ours compiled" if compiled else "ours"
+        self.name = name
         self._folder = folder / ORIGINAL
         self._config = config
-        self._device, self._precision, self._rung, self._compiled = device, precision, rung, compiled
+        self._device, self._precision, self._rung = device, precision, rung
+        self._launching = Launching(COMPILED in name.split(), GRAPHED in name.split())
         self._midst = contextlib.ExitStack()
         """What a run has open in the midst of it."""
         self._renderer = LocalRenderer(StandaloneHost(models_folder=folder, device_name=device))
@@ -57,27 +61,31 @@ class Ours:
         raise NotImplementedError
 
     def load(self) -> None:
-        """Load all parts by making the smallest clip."""
+        """Load all parts by making the smallest clip, for which nothing is compiled: its code would serve no other."""
         side = CELL * CELL
         self._midst.close()
         smallest = {"width": side, "height": side, "frames": 1, "steps": 1, "cfg_scale": 1.0}
         with self._renderer.session():
-            self._renderer.render(self._request(**smallest), Run())
+            self._renderer.render(self._request(launching=Launching(), **smallest), Run())
 
     def stepper(self, latents: Tensor, timesteps: Tensor, text: Tensor) -> Work:
         """One pass of the UNet; see `Contender.stepper`."""
-        batch, _, frames, height, width = latents.shape
-        request = self._request(width=width * CELL, height=height * CELL, frames=frames, cfg_scale=float(batch))
+        clips, _, frames, height, width = latents.shape
+        request = self._request(width=width * CELL, height=height * CELL, frames=frames, cfg_scale=float(len(text)))
         with no_gradients(self._device):
             model = self._enter(request)
             # The same tensors in each go: by its own one the network knows a text whose keys and values it has.
-            given = [value.to(self._device) for value in (latents, timesteps, text)]
+            latents, timesteps, text = (value.to(self._device) for value in (latents, timesteps, text))
+            texts = text.split(1) if clips < len(text) and model.splits_guidance else (text,)
             predict = self._midst.enter_context(model.predictor(Run(), stopped=lambda: False))
 
         def step() -> Tensor:
             with no_gradients(self._device):
-                return predict(*given)
+                return torch.cat([predict(latents, timesteps, each) for each in texts])
 
+        if self._launching.cuda_graph:
+            for _ in range(WARM_UP + 1):  # from here on it's replayed
+                step()
         return step
 
     def decoder(self, latents: Tensor) -> Work:
@@ -134,10 +142,11 @@ class Ours:
         model.prepare(request, self._renderer._shape(request, self._renderer._find(request.model)))
         return model
 
-    def _request(self, **fields: Any) -> GenerationRequest:
-        request = GenerationRequest(model=str(self._folder), precision=self._precision, memory=self._rung, **fields)
-        if self._compiled:
-            request = request.with_field("compile", True)
+    def _request(self, *, launching: Launching | None = None, **fields: Any) -> GenerationRequest:
+        wanted = asdict(launching or self._launching)
+        request = GenerationRequest(
+            model=str(self._folder), precision=self._precision, memory=self._rung, **wanted, **fields
+        )
         return self._renderer.resolve(request)
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from benchmarks.compare.results import OURS, Row
+from benchmarks.compare.results import OURS, WAYS, Row
 from benchmarks.compare.table import seconds
 
 WIDTH, LEFT, RIGHT, MARGIN = 880, 130, 168, 28
+LETTER = 8
+"""As wide as a name's letters are at most, on the average: a long one gets more room than `LEFT`."""
 BAR, GAP, TITLE, BETWEEN, HEADER, FOOTER = 20, 6, 26, 20, 72, 46
 
 _STYLE = """
@@ -45,6 +47,7 @@ def draw(cases: Sequence[Sequence[Row]], *, heading: str, note: str) -> str:
     """
     groups = [[row for row in rows if row.median] for rows in cases]
     groups = [rows for rows in groups if len(rows) > 1]
+    left = max([LEFT, *(MARGIN + LETTER * len(row.contender) + 10 for rows in groups for row in rows)])
     y, parts = float(HEADER), [_text(MARGIN, 36, heading, kind="head"), _text(MARGIN, 56, note, kind="note")]
     for rows in groups:
         parts.append(_text(MARGIN, y + 14, f"{rows[0].title}, {rows[0].precision}", kind="title"))
@@ -52,11 +55,11 @@ def draw(cases: Sequence[Sequence[Row]], *, heading: str, note: str) -> str:
         longest = max(row.median or 0.0 for row in rows)
         top = y
         for row in rows:
-            parts += _bar(row, rows, y=y, longest=longest)
+            parts += _bar(row, rows, y=y, left=left, longest=longest)
             y += BAR + GAP
         limit = rows[0].limit
         if limit:
-            x = LEFT + limit / longest * (WIDTH - LEFT - RIGHT)
+            x = left + limit / longest * (WIDTH - left - RIGHT)
             parts.append(f'<line class="limit" x1="{x:.1f}" x2="{x:.1f}" y1="{top - 3:.1f}" y2="{y - GAP + 3:.1f}"/>')
         y += BETWEEN
     parts.append(f'<line class="limit" x1="{MARGIN}" x2="{MARGIN}" y1="{y}" y2="{y + 14}"/>')
@@ -71,18 +74,18 @@ def draw(cases: Sequence[Sequence[Row]], *, heading: str, note: str) -> str:
     )
 
 
-def _bar(row: Row, rows: Sequence[Row], *, y: float, longest: float) -> list[str]:
+def _bar(row: Row, rows: Sequence[Row], *, y: float, left: int, longest: float) -> list[str]:
     taken = row.median or 0.0
-    room = WIDTH - LEFT - RIGHT
-    width, mine = max(2.0, taken / longest * room), row.contender.startswith(OURS)
+    room = WIDTH - left - RIGHT
+    width, mine = max(2.0, taken / longest * room), row.contender in WAYS
     first = next((other.median for other in rows if other.contender == OURS), None)
     share = "" if mine or not first else f", {taken / first:.2f} × ours"
     middle = y + BAR - 5.5
     return [
-        _text(LEFT - 10, middle, row.contender, kind="name mine" if mine else "name", end=True),
-        f'<rect class="track" x="{LEFT}" y="{y}" width="{room}" height="{BAR}" rx="4"/>',
-        f'<rect class="{"ours" if mine else "theirs"}" x="{LEFT}" y="{y}" width="{width:.1f}" height="{BAR}" rx="4"/>',
-        _text(LEFT + room + 10, middle, f"{seconds(taken)} s{share}", kind="figure mine" if mine else "figure"),
+        _text(left - 10, middle, row.contender, kind="name mine" if mine else "name", end=True),
+        f'<rect class="track" x="{left}" y="{y}" width="{room}" height="{BAR}" rx="4"/>',
+        f'<rect class="{"ours" if mine else "theirs"}" x="{left}" y="{y}" width="{width:.1f}" height="{BAR}" rx="4"/>',
+        _text(left + room + 10, middle, f"{seconds(taken)} s{share}", kind="figure mine" if mine else "figure"),
     ]
 
 

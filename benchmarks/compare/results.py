@@ -20,6 +20,9 @@ from benchmarks.compare.processes import ROOT
 from t2v_core.models.processor import fact
 
 OURS = "ours"
+COMPILED, GRAPHED = "compiled", "graphed"
+WAYS = (OURS, f"{OURS} {GRAPHED}", f"{OURS} {COMPILED}", f"{OURS} {COMPILED} {GRAPHED}")
+"""Ours by how the network's kernels get to a GPU: each further word is a setting of the program."""
 
 _UNTOLD = re.compile(r"\((R|TM)\)| Processor$")
 
@@ -124,7 +127,7 @@ class Results:
         cases: dict[tuple[str, str, str, int], list[Row]] = {}
         for row in self.rows:
             cases.setdefault(row.case, []).append(row)
-        return [sorted(rows, key=lambda row: not row.contender.startswith(OURS)) for rows in cases.values()]
+        return [sorted(rows, key=lambda row: row.contender not in WAYS) for rows in cases.values()]
 
     def write(self, path: Path) -> None:
         """Keep everything as JSON."""
@@ -148,10 +151,10 @@ def read(path: Path) -> Results:
     return Results(sessions, rows)
 
 
-def ratio(rows: Sequence[Row], contender: str) -> float | None:
+def ratio(rows: Sequence[Row], contender: str, *, way: str = OURS) -> float | None:
     """Our time in a case as a share of another's."""
     medians = {row.contender: row.median for row in rows}
-    ours, theirs = medians.get(OURS), medians.get(contender)
+    ours, theirs = medians.get(way), medians.get(contender)
     return ours / theirs if ours and theirs else None
 
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from benchmarks.compare import document, estimate, measuring, scaling_table, weights
 from benchmarks.compare.cases import STEP, Case
 from benchmarks.compare.measuring import Found, Pool
-from benchmarks.compare.options import COMPILED, FOLDER
+from benchmarks.compare.options import FOLDER
 from benchmarks.compare.processes import Bench, Worker, WorkerError
-from benchmarks.compare.results import OURS, new_session
+from benchmarks.compare.results import OURS, WAYS, new_session
 from benchmarks.compare.sizes import CELL, FULL, SMALL, Size
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
         found = pool.limits()
     session = new_session(["python -m benchmarks scaling", *arguments], {}).with_limits(options.precision, found)
     wanted = points(side=options.latents, most_frames=options.most_frames, most_batch=options.most_batch)
-    name = COMPILED if options.compiled else OURS
+    name = options.contender
     rows = _measure(bench, options.precision, wanted, name=name, rounds=options.rounds,
                     peak=found["flops"], until=time.perf_counter() + 60 * options.time)  # fmt: skip
     keep = document.scaling_file(options.device) if options.write_docs else options.json or FOLDER / "scaling.json"
@@ -113,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--most-batch", type=int, default=4, help="default: %(default)s")
     parser.add_argument("--rounds", type=int, default=3, help="goes that count; default: %(default)s")
     parser.add_argument("--time", type=float, default=30, help="minutes; what doesn't fit in is skipped")
-    parser.add_argument("--compiled", action="store_true", help="the compiled path")
+    parser.add_argument("--contender", choices=WAYS, default=OURS, help="default: %(default)s")
     parser.add_argument("--threads", type=int, default=0, help="of a CPU; default: torch's own choice")
     parser.add_argument("--small", action="store_true", help="a tiny network, to try the bench itself")
     parser.add_argument("--folder", type=Path, help="where the random weights lie; default: build/compare/full")

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmarks.compare.cases import LOAD, START_UP
-from benchmarks.compare.results import OURS, Results, Row, Session, ratio
+from benchmarks.compare.results import OURS, WAYS, Results, Row, Session, ratio
 
 HEAD = ("", "seconds", "ours takes", "× limit", "peak", "above weights", "differs by")
 LEGEND = """\
-seconds: median of the goes that count. ours takes: our time as a share of theirs. × limit: times what the machine
-would take at its measured peak: matrix products for networks, plain reading for loading. peak: memory of the
-process (of the GPU, there) in one go; above weights: without the program's start and the three networks.
-differs by: relative error of the result against that of the one named."""
+seconds: median of the goes that count. ours takes: our time as a share of theirs; beside another way of ours, its
+time as a share of that of the one named. × limit: times what the machine would take at its measured peak: matrix
+products for networks, plain reading for loading. peak: memory of the process (of the GPU, there) in one go; above
+weights: without the program's start and the three networks. differs by: relative error of the result against that of
+the one named."""
 
 
 def console(results: Results, session: Session) -> str:
@@ -39,7 +40,7 @@ def markdown(cases: Sequence[Sequence[Row]]) -> str:
         for index, row in enumerate(rows):
             name, *cells = _cells(row, rows)
             first = (row.title, row.precision) if index == 0 else ("", "")
-            shown = f"**{name}**" if name.startswith(OURS) else name
+            shown = f"**{name}**" if name in WAYS else name
             if row.skipped:
                 lines.append(f"| {first[0]} | {first[1]} | {shown} | {row.skipped} | | | | | |")
             else:
@@ -77,6 +78,8 @@ def seconds(value: float | None) -> str:
     """A time with three digits."""
     if value is None:
         return ""
+    if value < 0.1:
+        return f"{value:.4f}"
     return f"{value:.3f}" if value < 1 else f"{value:.2f}" if value < 100 else f"{value:.0f}"
 
 
@@ -88,14 +91,23 @@ def duration(value: float) -> str:
 
 
 def _cells(row: Row, rows: Sequence[Row]) -> tuple[str, ...]:
-    share = ratio(rows, row.contender) if not row.contender.startswith(OURS) else None
     about_files = row.what in {LOAD, START_UP}
     return (
         row.contender,
         seconds(row.median),
-        f"{share:.2f} ×" if share else "",
+        _share(row, rows),
         f"{row.times_limit:.2f}" if row.times_limit else "",
         "" if about_files else gigabytes(row.peak),
         "" if about_files else gigabytes(row.above),
         f"{row.error:.1e} ({row.against})" if row.error is not None else "",
     )
+
+
+def _share(row: Row, rows: Sequence[Row]) -> str:
+    """Our time as a share of theirs; beside another way of ours its time, as a share of that of the first other one."""
+    if row.contender not in WAYS:
+        share = ratio(rows, row.contender)
+        return f"{share:.2f} ×" if share else ""
+    other = next((each.contender for each in rows if each.contender not in WAYS and each.median), "")
+    share = ratio(rows, other, way=row.contender) if row.contender != OURS else None
+    return f"{share:.2f} × ({other})" if share else ""

@@ -22,6 +22,7 @@ import torch
 
 from benchmarks.compare import limits, memory
 from benchmarks.compare.contender import DTYPES, Clip, Contender, Weights, Work, synchronize
+from benchmarks.compare.results import WAYS
 from benchmarks.compare.sizes import Size
 from benchmarks.compare.weights import ORIGINAL, random_values
 from t2v_core.models import cpu_kernels
@@ -39,11 +40,10 @@ def make(name: str, folder: Path, config: ModelConfig, *, device: str, precision
     Raises:
         ImportError: its package isn't installed.
     """
-    if name.startswith("ours"):
+    if name in WAYS:
         from benchmarks.compare.ours import Ours
 
-        compiled = name.endswith("compiled")
-        return Ours(folder, config, device=device, precision=precision, rung=rung, compiled=compiled)
+        return Ours(folder, config, device=device, precision=precision, name=name, rung=rung)
     given: dict[str, Any] = {"device": device, "dtype": DTYPES[precision]}
     if name == "Diffusers":
         from benchmarks.compare.diffusers_code import Diffusers
@@ -87,7 +87,7 @@ class Desk:
         """Make contenders ready; all but ours share one set of tensors, unless each loads its own files."""
         made = [self._make(name) for name in names]
         before, began = memory.now(self._device), time.perf_counter()
-        sharing = [contender for contender in made if not own_files and not contender.name.startswith("ours")]
+        sharing = [contender for contender in made if not own_files and contender.name not in WAYS]
         weights = self._shared() if sharing else {}
         for contender in made:
             contender.take(weights) if contender in sharing else contender.load()
@@ -105,7 +105,7 @@ class Desk:
         contender.load()
         synchronize(self._device)
         loading = time.perf_counter() - began_loading
-        if name.startswith("ours"):
+        if name in WAYS:
             # Ours loads when a clip is made: what the smallest one takes by itself is no loading.
             again = time.perf_counter()
             contender.load()
@@ -117,13 +117,13 @@ class Desk:
         files = [path for path in (self._folder / ORIGINAL).iterdir() if path.suffix in {".pth", ".bin"}]
         return {"rate": limits.read_rate(files), "bytes": sum(path.stat().st_size for path in files)}
 
-    def step(self, *, name: str, size: list[int], save: str = "") -> dict[str, Any]:
-        """One pass of the UNet over random latents."""
+    def step(self, *, name: str, size: list[int], guided: bool = False, save: str = "") -> dict[str, Any]:
+        """One pass of the UNet over random latents, or a step with guidance."""
 
         def ready() -> Work:
-            return self._contenders[name].stepper(*_inputs(Size(*size), self._config))
+            return self._contenders[name].stepper(*_inputs(Size(*size), self._config, guided=guided))
 
-        return self._timed(name, ("step", *size), ready, save=save)
+        return self._timed(name, ("step", guided, *size), ready, save=save)
 
     def decode(self, *, name: str, size: list[int], save: str = "") -> dict[str, Any]:
         """The frames of random latents."""
@@ -193,9 +193,9 @@ class Desk:
         return weights
 
 
-def _inputs(size: Size, config: ModelConfig) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _inputs(size: Size, config: ModelConfig, *, guided: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     latents = random_values("latents", size.latents)
-    text = random_values("text", (size.batch, TOKENS, config.unet.context_dim))
+    text = random_values("text", (2 if guided else size.batch, TOKENS, config.unet.context_dim))
     return latents, torch.full((size.batch,), _TIMESTEP), text
 
 

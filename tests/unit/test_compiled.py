@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from model_layouts import TINY, random_states
+from recorder import Recorder
 from torch import nn
 
 from t2v_core.models import cpu_kernels
@@ -151,27 +152,6 @@ def test_the_results_are_kept_in_our_own_folder_unless_the_user_chose_one(unet, 
         monkeypatch.setattr(compiled_module.tempfile, "gettempdir", lambda: "/tmp")
         with compiled(unet, device="cuda", wanted=True, report=said.append):
             assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(after)
-
-
-class Recorder:
-    """Records by remembering what to do again, as a graph does: on the same places."""
-
-    def __init__(self, error=None):
-        self.error, self.recorded, self.replayed, self.earlier = error, 0, 0, []
-
-    def __call__(self, forward, earlier):
-        if self.error:
-            raise self.error
-        self.recorded += 1
-        self.earlier.append(earlier)
-        output, recorder = torch.zeros_like(forward()), self
-
-        class Graph:
-            def replay(self):
-                recorder.replayed += 1
-                output.copy_(forward())
-
-        return Graph(), output
 
 
 @torch.no_grad()

@@ -1,0 +1,219 @@
+"""Ours as a contender of the side-by-side benchmark: what the clock sees of it, and its ways to a GPU."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from model_layouts import TINY
+from recorder import Recorder
+
+from benchmarks.compare import measuring, weights, worker
+from benchmarks.compare.results import WAYS
+from benchmarks.compare.sizes import Size
+from benchmarks.compare.weights import DIFFUSERS, ORIGINAL
+from t2v_core.models.modelscope.checkpoint import Part
+from t2v_core.models.modelscope.config import AutoencoderConfig, TextConfig
+from t2v_core.models.modelscope.unet import UNet3D
+from t2v_core.rendering import graphed, launching, local_model
+from t2v_core.rendering.devices import Traits
+from t2v_core.rendering.graphed import WARM_UP
+from t2v_core.rendering.local_model import LocalModel
+
+# As small as can be, with the pixels and the tokens of the full size.
+TINY_MODEL = dataclasses.replace(
+    TINY,
+    vae=AutoencoderConfig(dim=16, res_blocks=1, norm_groups=8),
+    text=TextConfig(width=32, layers=3, heads=2),
+)
+SIZE = [2, 64, 64, 1]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny")
+    weights.write(folder, TINY_MODEL, [ORIGINAL])
+    return folder
+
+
+@pytest.fixture
+def desk(tiny, tmp_path, monkeypatch):
+    """Makes a process' desk with one contender on it, in this process."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    given = {"device": "cpu", "precision": "fp32", "config": TINY_MODEL.to_dict(), "threads": 0}
+    desks = []
+
+    def make(name="ours", rung="auto"):
+        desks.append(worker.Desk(folder=str(tiny), rung=rung, **given))
+        desks[-1].prepare(names=[name])
+        return desks[-1]
+
+    yield make
+    for each in desks:
+        for contender in each._contenders.values():
+            contender._midst.close()
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """Which of the model's parts have been opened, and which of them are open still."""
+    seen = SimpleNamespace(ever=[], now=[], texts=0)
+
+    def noting(name):
+        original = getattr(LocalModel, name)
+
+        @contextlib.contextmanager
+        def opening(self, *args, **options):
+            with original(self, *args, **options) as call:
+                seen.ever.append(name)
+                seen.now.append(name)
+                yield call
+                seen.now.remove(name)
+
+        monkeypatch.setattr(LocalModel, name, opening)
+
+    for name in ("predictor", "decoder"):
+        noting(name)
+    remembered = local_model.RememberedText
+
+    def remember(*args):
+        seen.texts += 1
+        return remembered(*args)
+
+    monkeypatch.setattr(local_model, "RememberedText", remember)
+    return seen
+
+
+def test_a_layout_is_written_once_and_only_if_it_is_wanted(tmp_path):
+    weights.write(tmp_path, TINY_MODEL, [ORIGINAL])
+    assert {path.name for path in tmp_path.iterdir()} == {ORIGINAL, "written.json"}
+    file = tmp_path / ORIGINAL / TINY_MODEL.files.unet
+    written = file.stat().st_mtime_ns
+    pytest.importorskip("diffusers")
+    weights.write(tmp_path, TINY_MODEL)
+    assert len(list((tmp_path / DIFFUSERS).rglob("*.safetensors"))) == len(Part)
+    weights.write(tmp_path, TINY_MODEL)
+    assert file.stat().st_mtime_ns == written
+    weights.write(tmp_path, dataclasses.replace(TINY_MODEL, text=TextConfig(width=32, layers=2, heads=2)), [ORIGINAL])
+    assert file.stat().st_mtime_ns > written
+
+
+# --- what the clock sees ----------------------------------------------------------------------------------------------
+
+
+def test_what_a_clip_does_once_is_done_before_a_step_is_timed(desk, opened, monkeypatch, tmp_path):
+    made = desk()
+    resolved = []
+    renderer = made._contenders["ours"]._renderer
+    resolve = renderer.resolve
+    monkeypatch.setattr(renderer, "resolve", lambda request: resolved.append(1) or resolve(request))
+    opened.ever.clear()
+    opened.texts = 0
+    for go in range(3):
+        made.step(name="ours", size=SIZE, save=str(tmp_path / f"{go}.npy"))
+    assert opened.ever == opened.now == ["predictor"]
+    assert opened.texts == len(resolved) == 1
+    results = [np.load(tmp_path / f"{go}.npy") for go in range(3)]
+    assert np.array_equal(results[0], results[2])
+    for _ in range(2):
+        made.decode(name="ours", size=SIZE)
+    assert opened.ever == ["predictor", "decoder"]
+    assert opened.now == ["decoder"]
+    assert len(resolved) == 2
+
+
+@pytest.mark.parametrize("between", ["another size", "a clip"])
+def test_a_step_is_made_ready_again_after_something_else(desk, opened, between):
+    made = desk()
+    made.step(name="ours", size=SIZE)
+    if between == "a clip":
+        made.generate(name="ours", size=SIZE, steps=2, sampler="DDIM")
+        assert opened.now == []
+    else:
+        made.step(name="ours", size=[3, 64, 64, 1])
+        assert opened.now == ["predictor"]
+    before = len(opened.ever)
+    made.step(name="ours", size=SIZE)
+    assert opened.ever[before:] == opened.now == ["predictor"]
+
+
+def test_the_clock_waits_for_a_gpu_before_it_starts(desk, monkeypatch):
+    made, order = desk(), []
+    monkeypatch.setattr(worker, "synchronize", lambda device: order.append("waits"))
+    monkeypatch.setattr(worker.time, "perf_counter", lambda: order.append("looks at the clock") or 0.0)
+    made.step(name="ours", size=SIZE)
+    looks = [place for place, what in enumerate(order) if what == "looks at the clock"]
+    assert order[looks[-2] - 1] == order[looks[-1] - 1] == "waits"
+
+
+def test_a_model_that_was_given_up_for_want_of_memory_is_loaded_again(desk):
+    made = desk()
+    made._contenders["ours"]._renderer._model = None
+    assert made.step(name="ours", size=SIZE)["seconds"] > 0
+
+
+# --- guidance, and the ways to a GPU ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rung", ["auto", "halves"])
+def test_a_step_with_guidance_predicts_for_both_texts(desk, monkeypatch, tmp_path, rung):
+    made, passes = desk(rung=rung), []
+    forward = UNet3D.forward
+
+    def noting(self, latents, timesteps, text, **options):
+        passes.append((len(latents), text.features.shape[0]))
+        return forward(self, latents, timesteps, text, **options)
+
+    monkeypatch.setattr(UNet3D, "forward", noting)
+    made.step(name="ours", size=SIZE, guided=True, save=str(tmp_path / "both.npy"))
+    assert passes == ([(1, 1), (1, 1)] if rung == "halves" else [(1, 2)])
+    latents, timesteps, text = worker._inputs(Size(*SIZE), TINY_MODEL, guided=True)
+    apart = [made._contenders["ours"].stepper(latents, timesteps, each)() for each in text.split(1)]
+    assert measuring.difference(np.load(tmp_path / "both.npy"), torch.cat(apart).numpy()) < 1e-5
+    assert measuring.difference(apart[0].numpy(), apart[1].numpy()) > 1e-3, "the texts make no difference"
+
+
+def test_a_step_with_guidance_is_not_taken_for_one_without(desk, tmp_path):
+    made = desk()
+    for guided, count in ((False, 1), (True, 2), (False, 1)):
+        made.step(name="ours", size=SIZE, guided=guided, save=str(tmp_path / "result.npy"))
+        assert len(np.load(tmp_path / "result.npy")) == count
+
+
+@pytest.fixture
+def graphs(monkeypatch):
+    """A CPU that has graphs, and its recorder."""
+    recorder = Recorder()
+    monkeypatch.setattr(launching, "traits_of", lambda device: Traits("cpu", "CPU", graphs=True))
+    monkeypatch.setattr(graphed, "record_on_cuda", recorder)
+    return recorder
+
+
+def test_a_recorded_network_is_replayed_from_the_first_go_on(desk, graphs, tmp_path):
+    made = desk("ours graphed")
+    for go in range(3):
+        made.step(name="ours graphed", size=SIZE, guided=True, save=str(tmp_path / "replayed.npy"))
+        assert (graphs.recorded, graphs.replayed) == (1, 2 + go)  # one of them before the first go
+    plain = desk()
+    plain.step(name="ours", size=SIZE, guided=True, save=str(tmp_path / "plain.npy"))
+    assert graphs.recorded == 1
+    assert measuring.difference(*(np.load(tmp_path / f"{name}.npy") for name in ("replayed", "plain"))) < 1e-6
+    made.generate(name="ours graphed", size=SIZE, steps=WARM_UP + 2, sampler="DDIM")
+    assert (graphs.recorded, graphs.replayed) == (2, 4 + 2)
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_each_way_asks_for_what_its_name_says(tiny, name, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    ours = worker.make(name, tiny, TINY_MODEL, device="cpu", precision="fp32")
+    rendered = []
+    monkeypatch.setattr(ours._renderer, "render", lambda request, run: rendered.append(request))
+    ours.load()
+    assert (rendered[0].compile, rendered[0].cuda_graph) == (False, False), "nobody uses the code of this clip"
+    request = ours._request()
+    assert (request.compile, request.cuda_graph) == ("compiled" in name, "graphed" in name)
+    assert ours.name == name
