@@ -68,7 +68,7 @@ def _who(
     """Who can do a case, and why the others can't."""
     config, who, why_not = wish.bench.config, [], {}
     weight = estimate.weight_bytes(config, precision)
-    for name in wish.contenders:
+    for name in wish.who(case):
         needed = weight + estimate.memory_needed(case, config, contender=name, precision=precision)
         if needed > free - _KEPT_FREE / 3:
             why_not[name] = f"needs about {needed / 1e9:.0f} GB of memory, and {free / 1e9:.0f} GB are free"
@@ -79,7 +79,7 @@ def _who(
     seconds = (wish.rounds + 1 + wish.memory) * estimate.seconds_of_round(case, config, contenders=len(who), peak=peak)
     if seconds > until - time.perf_counter():
         reason = f"would take about {seconds / 60:.0f} minutes, more than --time has left"
-        return [], dict.fromkeys(wish.contenders, reason)
+        return [], dict.fromkeys(wish.who(case), reason)
     return who, why_not
 
 
@@ -120,7 +120,7 @@ def _rows(
     """A row for each contender, with how far ours is from a peer, and each peer from the other."""
     limit = estimate.arithmetic(case, wish.bench.config) / session.limits[precision]["flops"]
     rows = []
-    for name in wish.contenders:
+    for name in wish.who(case):
         found = seen.get(name, Found())
         others = [peer for peer in (*PEERS, OURS) if peer != name and peer in seen and seen[peer].result is not None]
         error = None
@@ -143,6 +143,7 @@ def _rows(
             above=found.above,
             error=error,
             against=others[0] if error is not None else "",
+            said=" ".join(found.said),
             skipped=found.problem or why_not.get(name, ""),
         )
         rows.append(row)
@@ -154,8 +155,7 @@ def _about_files(wish: Wish, precision: str, session: Session, cases: list[Case]
     log.info("start-up and loading, %s", precision)
     with Worker(wish.bench, precision) as worker:
         disk = worker.ask("read_rate")
-    names = [name for name in wish.contenders if name not in WAYS[1:]]
-    started, loaded = measuring.start_and_load(wish.bench, precision, names=names, rounds=wish.rounds)
+    started, loaded = measuring.start_and_load(wish.bench, precision, names=wish.who(cases[0]), rounds=wish.rounds)
     rows = []
     for case in cases:
         limit = disk["bytes"] / disk["rate"] if case.what == LOAD else None

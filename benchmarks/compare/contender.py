@@ -52,10 +52,22 @@ class Stages:
     frames: npt.NDArray[np.float32]
 
 
+class FallbackError(Exception):
+    """A contender didn't do what its name says, but something else in its place."""
+
+
 class Contender(Protocol):
     """One implementation on one device in one number format."""
 
     name: str
+
+    def said(self) -> list[str]:
+        """What its user was told since the last call, and would have to know of its figures.
+
+        Raises:
+            FallbackError: they are not of what its name says.
+        """
+        ...
 
     def take(self, weights: Weights) -> None:
         """Use these tensors, which other contenders may use as well."""

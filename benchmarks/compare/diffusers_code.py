@@ -106,6 +106,10 @@ class Diffusers:
         self._device, self._dtype = device, dtype
         self._parts: dict[Part, Any] = {}
 
+    def said(self) -> list[str]:
+        """Nothing; see `Contender.said`."""
+        return []
+
     def take(self, weights: Weights) -> None:
         """Build the networks around tensors that another contender uses as well."""
         for part, state in weights.items():

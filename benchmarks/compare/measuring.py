@@ -31,7 +31,15 @@ class Found:
     peak: int | None = None
     above: int | None = None
     result: npt.NDArray[np.float32] | None = None
+    said: list[str] = field(default_factory=list)
     problem: str = ""
+
+    def hear(self, name: str, answer: dict[str, Any]) -> None:
+        """Keep what a contender said in a go, each sentence once."""
+        for text in answer["said"]:
+            if text not in self.said:
+                self.said.append(text)
+                log.info("    %s says: %s", name, text)
 
 
 class Pool:
@@ -125,6 +133,7 @@ def _go(pool: Pool, case: Case, names: Sequence[str], found: dict[str, Found], *
             seen.problem = str(error)
             log.info("    %s: %s", name, error)
             continue
+        seen.hear(name, answer)
         if counts:
             seen.seconds.append(answer["seconds"])
             seen.sampling += [answer["sampling"]] if "sampling" in answer else []
@@ -141,7 +150,7 @@ def measure_memory(bench: Bench, precision: str, case: Case, *, name: str, found
             before = worker.ask("prepare", names=[name], own_files=whole)["before"]
             if not whole:
                 worker.ask("forget_peak")
-            worker.ask(**case.question, name=name)
+            found.hear(name, worker.ask(**case.question, name=name))
             found.peak = worker.ask("peak")["peak"]
             found.above = found.peak - before - estimate.weight_bytes(bench.config, precision)
     except WorkerError as error:

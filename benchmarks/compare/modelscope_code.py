@@ -105,6 +105,10 @@ class ModelScope:
         self._device, self._dtype = device, dtype
         self._parts: dict[Part, Any] = {}
 
+    def said(self) -> list[str]:
+        """Nothing; see `Contender.said`."""
+        return []
+
     def take(self, weights: Weights) -> None:
         """Build the networks around tensors that another contender uses as well; the names are theirs."""
         for part, state in weights.items():

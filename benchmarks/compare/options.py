@@ -37,6 +37,11 @@ class Wish:
     memory: bool
     seconds: float
 
+    def who(self, case: Case) -> tuple[str, ...]:
+        """The contenders that a case tells apart: what lies outside the UNet all ways of ours have in common."""
+        alike = () if case.what in {STEP, GUIDED, END_TO_END} else WAYS[1:]
+        return tuple(name for name in self.contenders if name not in alike)
+
     @property
     def layouts(self) -> tuple[str, ...]:
         """The weights' layouts that are loaded. Tensors that contenders share come from the original's files."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.compare.contender import Clip, Stages, Weights, Work, synchronize
+from benchmarks.compare.contender import Clip, FallbackError, Stages, Weights, Work, synchronize
 from benchmarks.compare.results import COMPILED, GRAPHED, OURS
 from benchmarks.compare.sizes import CELL
 from benchmarks.compare.weights import ORIGINAL
@@ -28,7 +27,8 @@ from t2v_core.rendering.measures import AUTO
 from t2v_core.request import GenerationRequest
 from t2v_core.run import Event, Notice, Progress, Run, Stage
 
-log = logging.getLogger(__name__)
+_INSTEAD = ("The network couldn't be ", "The network isn't ")
+"""How the program begins to say that it doesn't compile or record."""
 
 
 class Ours:
@@ -54,7 +54,26 @@ class Ours:
         self._launching = Launching(COMPILED in name.split(), GRAPHED in name.split())
         self._midst = contextlib.ExitStack()
         """What a run has open in the midst of it."""
+        self._heard: list[str] = []
+        self._asked: GenerationRequest | None = None
         self._renderer = LocalRenderer(StandaloneHost(models_folder=folder, device_name=device))
+
+    def said(self) -> list[str]:
+        """What the program told its user, and which number formats it took instead; see `Contender.said`."""
+        heard, self._heard = self._heard, []
+        model, asked = self._renderer._model, self._asked
+        if model is None or asked is None:
+            return heard
+        if self._launching.cuda_graph and not model._launches_freely:
+            heard.append(f"{_INSTEAD[1]}recorded: to save memory it works in slices or blocks.")
+        instead = [text for text in heard if text.startswith(_INSTEAD)]
+        if instead:
+            raise FallbackError(" ".join(instead))
+        used = model.used(asked)
+        if used != asked:
+            autoencoder = used.precision if used.vae_precision == AUTO else used.vae_precision
+            heard.append(f"The UNet computes in {used.precision}, the autoencoder in {autoencoder}.")
+        return heard
 
     def take(self, weights: Weights) -> None:
         """Ours reads its own files: it may turn the weights into the machine's layout in place."""
@@ -66,7 +85,7 @@ class Ours:
         self._midst.close()
         smallest = {"width": side, "height": side, "frames": 1, "steps": 1, "cfg_scale": 1.0}
         with self._renderer.session():
-            self._renderer.render(self._request(launching=Launching(), **smallest), Run())
+            self._renderer.render(self._request(launching=Launching(), **smallest), Run(self._hear))
 
     def stepper(self, latents: Tensor, timesteps: Tensor, text: Tensor) -> Work:
         """One pass of the UNet; see `Contender.stepper`."""
@@ -77,7 +96,7 @@ class Ours:
             # The same tensors in each go: by its own one the network knows a text whose keys and values it has.
             latents, timesteps, text = (value.to(self._device) for value in (latents, timesteps, text))
             texts = text.split(1) if clips < len(text) and model.splits_guidance else (text,)
-            predict = self._midst.enter_context(model.predictor(Run(), stopped=lambda: False))
+            predict = self._midst.enter_context(model.predictor(Run(self._hear), stopped=lambda: False))
 
         def step() -> Tensor:
             with no_gradients(self._device):
@@ -95,7 +114,7 @@ class Ours:
         with no_gradients(self._device):
             model = self._enter(request)
             chunks = latents.to(self._device).split(model.decode_chunk(request))
-            to_pictures = self._midst.enter_context(model.decoder(Run(), stopped=lambda: False))
+            to_pictures = self._midst.enter_context(model.decoder(Run(self._hear), stopped=lambda: False))
 
         def decode() -> Tensor:
             with no_gradients(self._device):
@@ -118,10 +137,11 @@ class Ours:
             seed=clip.seed,
         )
         self._midst.close()
+        self._asked = request
         clock = _Clock(self._device)
         began = time.perf_counter()
         with self._renderer.session():
-            video = self._renderer.render(request, Run(clock))
+            video = self._renderer.render(request, Run(clock, self._hear))
         ended = time.perf_counter()
         return Stages(
             seconds=ended - began,
@@ -135,12 +155,16 @@ class Ours:
         self._midst.close()
         if self._renderer._model is None:  # given up, as after its memory ran out
             self.load()
-        model = self._renderer._model
+        model, self._asked = self._renderer._model, request
         assert model is not None
         self._midst.enter_context(self._renderer.session())
         model.launching = Launching(request.compile, request.cuda_graph)
         model.prepare(request, self._renderer._shape(request, self._renderer._find(request.model)))
         return model
+
+    def _hear(self, event: Event) -> None:
+        if isinstance(event, Notice):
+            self._heard.append(event.message)
 
     def _request(self, *, launching: Launching | None = None, **fields: Any) -> GenerationRequest:
         wanted = asdict(launching or self._launching)
@@ -151,15 +175,13 @@ class Ours:
 
 
 class _Clock:
-    """A listener that notes when each stage began, and passes on what the user would be told."""
+    """A listener that notes when each stage began."""
 
     def __init__(self, device: str) -> None:
         self._device = device
         self.began: dict[Stage, float] = {}
 
     def __call__(self, event: Event) -> None:
-        if isinstance(event, Notice):
-            log.warning("ours says: %s", event.message)
         if isinstance(event, Progress) and event.stage not in self.began:
             synchronize(self._device)
             self.began[event.stage] = time.perf_counter()

@@ -56,7 +56,8 @@ class Row:
 
     `limit` is the seconds that the machine would take at its measured peak. `peak` is the process's or the GPU's memory
     in bytes, `above` the part of it above the program's start and the weights. `error` is relative, `against` whose
-    result. `sampling` is the part of `seconds` that the steps took, of a whole clip.
+    result. `sampling` is the part of `seconds` that the steps took, of a whole clip. `said` is what its user was told
+    meanwhile, `skipped` why there are no figures.
     """
 
     what: str
@@ -73,6 +74,7 @@ class Row:
     above: int | None = None
     error: float | None = None
     against: str = ""
+    said: str = ""
     skipped: str = ""
 
     @property

@@ -83,11 +83,14 @@ def _measure(
                 log.info("skipped: %s %d would take about %.0f s", point.axis, point.amount, expected)
                 continue
             try:
-                times = [worker.ask(**case.question, name=name)["seconds"] for _ in range(rounds + 1)][1:]
+                answers = [worker.ask(**case.question, name=name) for _ in range(rounds + 1)]
             except WorkerError as error:
                 log.info("skipped: %s %d: %s", point.axis, point.amount, error)
                 break
+            times = [answer["seconds"] for answer in answers[1:]]
             log.info("%s %d: %.3f s", point.axis, point.amount, statistics.median(times))
+            for text in dict.fromkeys(text for answer in answers for text in answer["said"]):
+                log.info("    %s says: %s", name, text)
             rows.append({"axis": point.axis, "amount": point.amount, "size": point.size.name, "seconds": times})
     sizes = {point.size.name: point.size for point in wanted}
     peaks: dict[str, Found] = {}

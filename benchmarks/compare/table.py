@@ -27,6 +27,7 @@ def console(results: Results, session: Session) -> str:
         lines.append(f"{rows[0].title}, {rows[0].precision}")
         lines += ["  " + "  ".join(f"{cell:>{width}}" if index else f"{cell:<{width}}"
                   for index, (cell, width) in enumerate(zip(line, widths, strict=True))) for line in cells]  # fmt: skip
+        lines += [f"  {row.contender} says: {row.said}" for row in rows if row.said]
         lines += [f"  skipped: {row.contender}: {row.skipped}" for row in rows if row.skipped]
         lines.append("")
     return "\n".join([*lines, LEGEND])
@@ -40,7 +41,7 @@ def markdown(cases: Sequence[Sequence[Row]]) -> str:
         for index, row in enumerate(rows):
             name, *cells = _cells(row, rows)
             first = (row.title, row.precision) if index == 0 else ("", "")
-            shown = f"**{name}**" if name in WAYS else name
+            shown = (f"**{name}**" if name in WAYS else name) + (f", which says: {row.said}" if row.said else "")
             if row.skipped:
                 lines.append(f"| {first[0]} | {first[1]} | {shown} | {row.skipped} | | | | | |")
             else:

@@ -145,7 +145,8 @@ class Desk:
         stages = self._contenders[name].generate(clip)
         if save:
             np.save(save, stages.frames)
-        return {"seconds": stages.seconds, "sampling": stages.sampling, "decoding": stages.decoding}
+        times = {"seconds": stages.seconds, "sampling": stages.sampling, "decoding": stages.decoding}
+        return {**times, "said": self._contenders[name].said()}
 
     def forget_peak(self) -> dict[str, Any]:
         """Count the peak from here on."""
@@ -173,7 +174,7 @@ class Desk:
         seconds = time.perf_counter() - began
         if save:
             np.save(save, result.float().cpu().numpy())
-        return {"seconds": seconds}
+        return {"seconds": seconds, "said": self._contenders[name].said()}
 
     def _shared(self) -> Weights:
         """The original files' tensors on the device and in the number format, once for all who share them."""

@@ -8,12 +8,13 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.compare import command, estimate, flops, limits, measuring, options, processes, worker
-from benchmarks.compare.cases import GUIDED, STEP, WHATS, Case
+from benchmarks.compare.cases import END_TO_END, GUIDED, STEP, WHATS, Case
 from benchmarks.compare.results import WAYS
 from benchmarks.compare.sizes import FULL, SMALL, Size, parse_size
 from benchmarks.compare.weights import DIFFUSERS, ORIGINAL, build
@@ -103,6 +104,9 @@ def test_only_a_gpu_has_several_ways_and_steps_with_guidance_by_default(tmp_path
     assert on_gpu.contenders == (*WAYS, *options.PEERS)
     assert {case.what for case in on_cpu.cases} == set(WHATS) - {GUIDED}
     assert {case.what for case in on_gpu.cases} == set(WHATS)
+    for case in on_gpu.cases:
+        has_unet = case.what in {STEP, GUIDED, END_TO_END}
+        assert on_gpu.who(case) == ((*WAYS, *options.PEERS) if has_unet else ("ours", *options.PEERS))
     full = options.wish_of(options.parser().parse_args(["--device", "cuda", "--folder", str(tmp_path)]))
     assert Case(GUIDED, Size(16, 256, 256)) in full.cases
     assert Case(GUIDED, wish("--what", GUIDED, folder=tmp_path).cases[0].size) in on_gpu.cases
@@ -142,6 +146,40 @@ def test_a_gpu_is_reckoned_to_keep_what_each_process_took(tmp_path, monkeypatch,
 def test_what_nobody_loads_is_not_written(tmp_path, monkeypatch, flags, layouts):
     monkeypatch.setattr(options.importlib.util, "find_spec", lambda name: True)
     assert set(wish(*flags, folder=tmp_path).layouts) == layouts
+
+
+# --- what was seen ----------------------------------------------------------------------------------------------------
+
+
+class AnsweringPool:
+    """Stands for the processes: each answer is what a contender's turn gives, an error or what it says."""
+
+    def __init__(self, folder, **says):
+        self.folder, self.asked, self.says = folder, [], says
+
+    def worker(self, names):
+        return self
+
+    def ask(self, do, *, name, save, **rest):
+        self.asked.append(name)
+        answer = self.says[name](self.asked.count(name))
+        if isinstance(answer, Exception):
+            raise answer
+        if save:
+            np.save(save, np.ones(3, dtype=np.float32))
+        return {"seconds": 1.0, "said": answer}
+
+
+def test_what_is_said_is_kept_once_and_who_fell_back_has_no_figures(tmp_path):
+    fallback = processes.WorkerError("FallbackError: The network couldn't be recorded")
+    pool = AnsweringPool(tmp_path, ours=lambda go: ["Less memory."] if go < 3 else [], graphed=lambda go: fallback)
+    found = measuring.take_turns(
+        pool, Case(STEP, Size(16, 256, 256)), groups=[["ours"], ["graphed"]], rounds=3, together=True
+    )
+    assert pool.asked.count("ours") == 4
+    assert pool.asked.count("graphed") == 1
+    assert (found["ours"].said, found["ours"].seconds) == (["Less memory."], [1.0] * 3)
+    assert (found["graphed"].problem, found["graphed"].seconds) == (str(fallback), [])
 
 
 # --- processes --------------------------------------------------------------------------------------------------------

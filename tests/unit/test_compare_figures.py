@@ -106,10 +106,16 @@ def test_figures_that_were_kept_before_make_the_page_that_is_there(tmp_path, mon
     assert pictures
 
 
-def test_what_was_skipped_is_said_on_the_console():
+def test_what_was_skipped_or_said_is_shown():
     kept = Results()
-    kept.add(SESSION, [row("ours", 2.0), row("ModelScope", skipped="needs about 300 GB")])
-    assert "skipped: ModelScope: needs about 300 GB" in table.console(kept, SESSION)
+    rows = [row("ours", 2.0, said="The memory ran out."), row("ModelScope", skipped="needs about 300 GB")]
+    kept.add(SESSION, rows)
+    shown = table.console(kept, SESSION)
+    assert "skipped: ModelScope: needs about 300 GB" in shown
+    assert "ours says: The memory ran out." in shown
+    lines = table.markdown([rows]).splitlines()
+    assert "| **ours**, which says: The memory ran out. | 2.00 |" in lines[2]
+    assert "| ModelScope | needs about 300 GB |" in lines[3]
 
 
 def test_the_picture_is_well_formed_and_to_scale():

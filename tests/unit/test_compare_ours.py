@@ -13,13 +13,15 @@ from model_layouts import TINY
 from recorder import Recorder
 
 from benchmarks.compare import measuring, weights, worker
+from benchmarks.compare.contender import FallbackError
 from benchmarks.compare.results import WAYS
 from benchmarks.compare.sizes import Size
 from benchmarks.compare.weights import DIFFUSERS, ORIGINAL
 from t2v_core.models.modelscope.checkpoint import Part
 from t2v_core.models.modelscope.config import AutoencoderConfig, TextConfig
 from t2v_core.models.modelscope.unet import UNet3D
-from t2v_core.rendering import graphed, launching, local_model
+from t2v_core.models.modelscope.vae import Autoencoder
+from t2v_core.rendering import compiled, graphed, launching, local_model
 from t2v_core.rendering.devices import Traits
 from t2v_core.rendering.graphed import WARM_UP
 from t2v_core.rendering.local_model import LocalModel
@@ -44,11 +46,11 @@ def tiny(tmp_path_factory):
 def desk(tiny, tmp_path, monkeypatch):
     """Makes a process' desk with one contender on it, in this process."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    given = {"device": "cpu", "precision": "fp32", "config": TINY_MODEL.to_dict(), "threads": 0}
+    given = {"device": "cpu", "config": TINY_MODEL.to_dict(), "threads": 0}
     desks = []
 
-    def make(name="ours", rung="auto"):
-        desks.append(worker.Desk(folder=str(tiny), rung=rung, **given))
+    def make(name="ours", rung="auto", precision="fp32"):
+        desks.append(worker.Desk(folder=str(tiny), precision=precision, rung=rung, **given))
         desks[-1].prepare(names=[name])
         return desks[-1]
 
@@ -217,3 +219,60 @@ def test_each_way_asks_for_what_its_name_says(tiny, name, monkeypatch, tmp_path)
     request = ours._request()
     assert (request.compile, request.cuda_graph) == ("compiled" in name, "graphed" in name)
     assert ours.name == name
+
+
+# --- what is said of the figures --------------------------------------------------------------------------------------
+
+
+def does_not_compile(monkeypatch):
+    monkeypatch.setattr(compiled, "why_not", lambda *args, **kwargs: "")
+    monkeypatch.setattr(torch, "compile", lambda *args, **kwargs: 1 / 0)
+    compiled._code_of.cache_clear()
+
+
+def does_not_record(monkeypatch):
+    monkeypatch.setattr(launching, "traits_of", lambda device: Traits("cpu", "CPU", graphs=True))
+    monkeypatch.setattr(graphed, "record_on_cuda", Recorder(RuntimeError("operation not permitted when capturing")))
+
+
+def nothing_more(monkeypatch):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("name", "because", "reason"),
+    [
+        ("ours compiled", nothing_more, "slower"),
+        ("ours compiled", does_not_compile, "division by zero"),
+        ("ours graphed", nothing_more, "no CUDA graphs"),
+        ("ours graphed", does_not_record, "not permitted"),
+        ("ours compiled graphed", does_not_record, "slower.*not permitted"),
+    ],
+)
+def test_a_network_that_runs_as_it_is_has_no_figures_under_another_name(desk, monkeypatch, name, because, reason):
+    because(monkeypatch)
+    made = desk(name)
+    with pytest.raises(FallbackError, match=reason):
+        made.step(name=name, size=SIZE)
+    with pytest.raises(FallbackError, match=reason):
+        made.generate(name=name, size=SIZE, steps=WARM_UP + 1, sampler="DDIM")
+
+
+def test_a_network_that_saves_memory_by_slices_is_not_taken_for_a_recorded_one(desk, graphs):
+    with pytest.raises(FallbackError, match="slices"):
+        desk("ours graphed", rung="slices").step(name="ours graphed", size=SIZE)
+    assert not graphs.recorded
+
+
+def test_a_wider_number_format_is_said_of_all_that_comes_after(desk, monkeypatch):
+    made = desk(precision="bf16")
+    assert made.step(name="ours", size=SIZE)["said"] == []
+    to_pictures, spoilt = Autoencoder.decode, [1]
+
+    def decode(self, latents):
+        return to_pictures(self, latents) * (torch.nan if spoilt and not spoilt.clear() else 1)
+
+    monkeypatch.setattr(Autoencoder, "decode", decode)
+    first, second = (made.decode(name="ours", size=SIZE)["said"] for _ in range(2))
+    assert "NaN" in first[0]
+    assert first[1:] == second == ["The UNet computes in bf16, the autoencoder in fp32."]
