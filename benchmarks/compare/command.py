@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from benchmarks.compare import document, estimate, measuring, table, weights
 from benchmarks.compare.cases import END_TO_END, LOAD, Case, is_about_files
@@ -27,14 +27,15 @@ def main(arguments: Sequence[str]) -> int:
         document.write_all()
         return 0
     wish = wish_of(options)
-    session = new_session(["python -m benchmarks compare", *arguments], versions(wish.contenders))
+    session = new_session(["compare", *arguments], versions(wish.contenders))
     results = read(keep)
+    until = time.perf_counter() + wish.seconds
     weights.write(wish.bench.folder, wish.bench.config, wish.layouts)
-    began = time.perf_counter()
     for precision in wish.precisions:
-        session, rows = _measure(wish, precision, session, until=began + wish.seconds)
-        results.add(session, rows)
-        results.write(keep)
+        for measured, rows in _measure(wish, precision, session, until=until):
+            session = measured
+            results.add(session, rows)
+            results.write(keep)  # case by case: whoever ends the program in the next one loses no other
     print(table.console(results, session))
     print(f"\nkept in {keep}")
     if options.write_docs:
@@ -43,9 +44,8 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _measure(wish: Wish, precision: str, session: Session, *, until: float) -> tuple[Session, list[Row]]:
-    """All cases in one number format, and the session with this format's limits."""
-    rows = []
+def _measure(wish: Wish, precision: str, session: Session, *, until: float) -> Iterator[tuple[Session, list[Row]]]:
+    """Case by case in one number format: the session with this format's limits, and the case's rows."""
     with Pool(wish.bench, precision) as pool:
         found = pool.limits()
         session = session.with_limits(precision, found)
@@ -56,10 +56,10 @@ def _measure(wish: Wish, precision: str, session: Session, *, until: float) -> t
             who, why_not = _who(case, wish, precision, peak=limit["flops"], free=free, until=until)
             for name, reason in why_not.items():
                 log.info("skipped: %s, %s, %s: %s", case.title, precision, name, reason)
-            seen = _time(case, wish, pool, precision, who=who, free=free) if who else {}
-            rows += _rows(case, wish, session, precision, seen=seen, why_not=why_not)
-    files = [case for case in wish.cases if is_about_files(case)]
-    return session, rows + (_about_files(wish, precision, session, files) if files else [])
+            seen = _time(case, wish, pool, precision, who=who, free=free, until=until) if who else {}
+            yield session, _rows(case, wish, session, precision, seen=seen, why_not=why_not)
+    if files := [case for case in wish.cases if is_about_files(case)]:
+        yield session, _about_files(wish, precision, session, files)
 
 
 def _who(
@@ -83,7 +83,9 @@ def _who(
     return who, why_not
 
 
-def _time(case: Case, wish: Wish, pool: Pool, precision: str, *, who: list[str], free: int) -> dict[str, Found]:
+def _time(
+    case: Case, wish: Wish, pool: Pool, precision: str, *, who: list[str], free: int, until: float
+) -> dict[str, Found]:
     """Times, results and memory of one case."""
     log.info("%s, %s", case.title, precision)
     config = wish.bench.config
@@ -99,7 +101,7 @@ def _time(case: Case, wish: Wish, pool: Pool, precision: str, *, who: list[str],
     if not together and len(groups) > 1:
         log.info("    the weights don't fit into the memory several times: process by process")
     together = together or len(groups) == 1
-    seen = measuring.take_turns(pool, case, groups=groups, rounds=wish.rounds, together=together)
+    seen = measuring.take_turns(pool, case, groups=groups, rounds=wish.rounds, together=together, until=until)
     if wish.memory and weight + beside + _KEPT_FREE > free - len(groups) * weight:
         pool.close()  # what waits there would be in the way
     for name, found in seen.items():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,7 +100,9 @@ class Pool:
         self.close()
 
 
-def take_turns(pool: Pool, case: Case, *, groups: Groups, rounds: int, together: bool) -> dict[str, Found]:
+def take_turns(
+    pool: Pool, case: Case, *, groups: Groups, rounds: int, together: bool, until: float = math.inf
+) -> dict[str, Found]:
     """Time everybody in turn, one go each and then the next round, after one go that isn't counted.
 
     Args:
@@ -107,9 +111,13 @@ def take_turns(pool: Pool, case: Case, *, groups: Groups, rounds: int, together:
         groups: who is measured.
         rounds: how many goes count.
         together: whether all processes fit into the memory at once; otherwise each go starts its own.
+        until: by `time.perf_counter`, when no further round begins. The first one does in any case.
     """
     found = {name: Found() for names in groups for name in names}
     for turn in range(-1 if together else 0, rounds):
+        if turn > 0 and time.perf_counter() > until:
+            log.info("    the time is up after %d of %d rounds", turn, rounds)
+            break
         for names in groups:
             if not together:
                 pool.close()
@@ -126,7 +134,7 @@ def _go(pool: Pool, case: Case, names: Sequence[str], found: dict[str, Found], *
         seen = found[name]
         if seen.problem:
             continue
-        save = pool.folder / "result.npy"
+        save, began = pool.folder / "result.npy", time.perf_counter()
         try:
             answer = pool.worker(names).ask(**case.question, name=name, save="" if counts else str(save))
         except WorkerError as error:
@@ -140,6 +148,9 @@ def _go(pool: Pool, case: Case, names: Sequence[str], found: dict[str, Found], *
             log.info("    %-21s %8.3f s", name, answer["seconds"])
         else:
             seen.result = _taken(save)
+            log.info(
+                "    %-21s %8.3f s with all that comes before, which doesn't count", name, time.perf_counter() - began
+            )
 
 
 def measure_memory(bench: Bench, precision: str, case: Case, *, name: str, found: Found) -> None:

@@ -122,7 +122,7 @@ def parser() -> argparse.ArgumentParser:
     add("--decode-frames", type=int, default=4, help="how many are decoded; default: %(default)s")
     add("--memory", choices=MEMORY, default=AUTO, help="how ours saves memory; default: %(default)s")
     add("--no-memory", action="store_true", help="leave out the peaks, which need a process for each")
-    add("--time", type=float, default=60, help="minutes in all; what doesn't fit in is skipped; default: %(default)s")
+    add("--time", type=float, default=60, help="minutes: what doesn't fit is skipped or gets fewer rounds; default: 60")
     add("--threads", type=int, default=0, help="of a CPU; default: torch's own choice")
     add("--small", action="store_true", help="a tiny network, to try the bench itself")
     add("--folder", type=Path, help="where the random weights lie; default: build/compare/full")

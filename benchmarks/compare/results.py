@@ -6,6 +6,7 @@ import datetime
 import json
 import platform
 import re
+import shlex
 import shutil
 import statistics
 import subprocess
@@ -161,7 +162,7 @@ def ratio(rows: Sequence[Row], contender: str, *, way: str = OURS) -> float | No
 
 
 def new_session(command: Sequence[str], packages: dict[str, str]) -> Session:
-    """A session of this moment on this machine."""
+    """A session of this moment on this machine; `command` are the words after "python -m benchmarks"."""
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     facts = {
         "processor": processor(),
@@ -171,7 +172,7 @@ def new_session(command: Sequence[str], packages: dict[str, str]) -> Session:
         "python": platform.python_version(),
         **packages,
     }
-    return Session(id=now, command=" ".join(command), commit=_commit(), machine=facts)
+    return Session(id=now, command=f"python -m benchmarks {shlex.join(command)}", commit=_commit(), machine=facts)
 
 
 def processor() -> str:

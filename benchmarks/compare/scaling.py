@@ -53,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
     weights.write(folder, bench.config, [weights.ORIGINAL])
     with Pool(bench, options.precision) as pool:
         found = pool.limits()
-    session = new_session(["python -m benchmarks scaling", *arguments], {}).with_limits(options.precision, found)
+    session = new_session(["scaling", *arguments], {}).with_limits(options.precision, found)
     wanted = points(side=options.latents, most_frames=options.most_frames, most_batch=options.most_batch)
     name = options.contender
     rows = _measure(bench, options.precision, wanted, name=name, rounds=options.rounds,

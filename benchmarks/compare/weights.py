@@ -47,7 +47,7 @@ def write(folder: Path, config: ModelConfig, layouts: Sequence[str] = (ORIGINAL,
         missing.remove(DIFFUSERS)
     if not missing:
         return
-    log.info("writing random weights into %s: some minutes at full size, and kept for the next time", folder)
+    log.info("writing random weights into %s: a minute or two at full size, and kept for the next time", folder)
     for part in Part:
         state = random_state(part, config)
         for layout in missing:

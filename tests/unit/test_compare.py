@@ -7,13 +7,14 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.compare import command, estimate, flops, limits, measuring, options, processes, worker
+from benchmarks.compare import command, estimate, flops, limits, measuring, options, processes, results, worker
 from benchmarks.compare.cases import END_TO_END, GUIDED, STEP, WHATS, Case
 from benchmarks.compare.results import WAYS
 from benchmarks.compare.sizes import FULL, SMALL, Size, parse_size
@@ -128,7 +129,7 @@ def test_a_gpu_is_reckoned_to_keep_what_each_process_took(tmp_path, monkeypatch,
     needs = [estimate.memory_needed(case, config, contender=name, precision="fp32") for name in ("ours", "Diffusers")]
     weight = estimate.weight_bytes(config, "fp32") + 0.5e9
     free = int(2 * weight + max(needs) + min(needs) / 2 + command._KEPT_FREE)
-    command._time(case, asked, None, "fp32", who=["ours", "Diffusers"], free=free)
+    command._time(case, asked, None, "fp32", who=["ours", "Diffusers"], free=free, until=1e9)
     assert seen[0]["together"] is together
     assert list(seen[0]["groups"]) == [["ours"], ["Diffusers"]]
 
@@ -180,6 +181,60 @@ def test_what_is_said_is_kept_once_and_who_fell_back_has_no_figures(tmp_path):
     assert pool.asked.count("graphed") == 1
     assert (found["ours"].said, found["ours"].seconds) == (["Less memory."], [1.0] * 3)
     assert (found["graphed"].problem, found["graphed"].seconds) == (str(fallback), [])
+
+
+def test_no_round_begins_after_the_time_but_the_first(tmp_path):
+    pool = AnsweringPool(tmp_path, ours=lambda go: [], theirs=lambda go: [])
+    case, groups = Case(STEP, Size(16, 256, 256)), [["ours"], ["theirs"]]
+    found = measuring.take_turns(pool, case, groups=groups, rounds=3, together=True, until=time.perf_counter())
+    assert [len(each.seconds) for each in found.values()] == [1, 1]
+    found = measuring.take_turns(pool, case, groups=groups, rounds=3, together=True, until=time.perf_counter() + 60)
+    assert [len(each.seconds) for each in found.values()] == [3, 3]
+
+
+class PoolWithoutProcesses:
+    def __init__(self, *_):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def limits(self):
+        return {"flops": 1e12, "by": "torch.mm", "copy": 1e10, "machine": {"threads": 2, "torch": "2.9", "free": 1e11}}
+
+
+def test_what_was_measured_is_kept_when_a_later_case_ends_it_all(tmp_path, monkeypatch):
+    def take_turns(pool, case, **given):
+        if case.what == GUIDED:
+            raise KeyboardInterrupt
+        return {"ours": measuring.Found(seconds=[2.0])}
+
+    monkeypatch.setattr(command, "Pool", PoolWithoutProcesses)
+    monkeypatch.setattr(command.weights, "write", lambda *_: None)
+    monkeypatch.setattr(measuring, "take_turns", take_turns)
+    flags = ["--device", "cpu", "--small", "--no-memory", "--folder", str(tmp_path), "--json", str(tmp_path / "kept")]
+    with pytest.raises(KeyboardInterrupt):
+        command.main([*flags, "--what", "step,guided-step", "--contenders", "ours,ours graphed"])
+    kept = results.read(tmp_path / "kept")
+    assert {each.what for each in kept.rows} == {STEP}
+    assert {each.contender: each.seconds for each in kept.rows}["ours"] == (2.0,)
+    (session,) = kept.sessions.values()
+    assert session.limits["fp32"]["flops"] == 1e12
+    assert session.command.endswith("--contenders 'ours,ours graphed'"), "it can be pasted into a shell"
+
+
+def test_writing_the_weights_counts_for_the_time(tmp_path, monkeypatch):
+    now, seen = [1000.0], []
+    monkeypatch.setattr(command.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(command.weights, "write", lambda *_: now.append(now.pop() + 50))
+    monkeypatch.setattr(command, "_measure", lambda *_, until: seen.append(until - now[0]) or [])
+    monkeypatch.setattr(command.table, "console", lambda *_: "")
+    command.main(["--device", "cpu", "--small", "--folder", str(tmp_path), "--json", str(tmp_path / "kept"),
+                  "--time", "2", "--precisions", "fp32"])  # fmt: skip
+    assert seen == [70]
 
 
 # --- processes --------------------------------------------------------------------------------------------------------
