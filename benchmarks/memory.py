@@ -10,7 +10,6 @@ import argparse
 import json
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from t2v_core.models.modelscope.config import AutoencoderConfig, ModelConfig, TextConfig, UNetConfig
@@ -34,10 +33,12 @@ def main(arguments: list[str]) -> int:
     if options.one:
         print(json.dumps(_measure(options)))
         return 0
-    from benchmarks.compare.weights import write
+    from benchmarks.compare.options import FOLDER
+    from benchmarks.compare.weights import ORIGINAL, write
 
-    folder = options.folder or Path(tempfile.gettempdir()) / f"txt2video-memory-{options.model}"
-    write(folder, MODELS[options.model])
+    folder = (options.folder or FOLDER / options.model).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    write(folder, MODELS[options.model], [ORIGINAL])
     rows = []
     print("| clip | measures | predicted | measured | error |\n|---|---|---|---|---|", flush=True)
     for shape in options.shapes or [f"{w}x{h}x{f}" for w, h in SIZES for f in FRAMES]:
@@ -48,9 +49,9 @@ def main(arguments: list[str]) -> int:
             f"| {_error(row):+.1%} |",
             flush=True,
         )
+        if options.json:
+            options.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
     print(f"\nLargest error: {max(abs(_error(row)) for row in rows):.1%} over {len(rows)} shapes")
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
     return 0
 
 
@@ -59,10 +60,12 @@ def _error(row: dict[str, float]) -> float:
 
 
 def _in_a_process_of_its_own(shape: str, options: argparse.Namespace, folder: Path) -> dict[str, float]:
+    from benchmarks.compare.processes import environment
+
     command = [sys.executable, "-m", "benchmarks.memory", shape, "--one", "--folder", str(folder)]
     for name in ("device", "precision", "memory"):
         command += [f"--{name}", getattr(options, name)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment(folder))
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -96,15 +99,31 @@ def _measure(options: argparse.Namespace) -> dict[str, object]:
 
 def _options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks memory", description=__doc__)
-    parser.add_argument("shapes", nargs="*", metavar="WxHxF", help="clips to measure; by default a grid of 20")
+    parser.add_argument(
+        "shapes",
+        nargs="*",
+        type=_shape,
+        metavar="WIDTHxHEIGHTxFRAMES",
+        help="clips to measure; by default a grid of 20",
+    )
     parser.add_argument("--model", choices=MODELS, default="mid", help="random weights of this size")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--memory", choices=MEMORY, default="auto", help="the measures to take")
-    parser.add_argument("--folder", type=Path, help="where the random model lies, or is to be written")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        help="where the random model lies, or is to be written; default: build/compare/full, as for `compare`, or mid",
+    )
     parser.add_argument("--json", type=Path, help="a file for the numbers")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
+
+
+def _shape(text: str) -> str:
+    from benchmarks.compare.sizes import parse_size
+
+    return parse_size(text).name
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pickle
 import struct
@@ -32,6 +33,13 @@ TINY = ModelConfig(
     vae=AutoencoderConfig(dim=16, dim_mult=(1, 2), res_blocks=1, norm_groups=8),
     text=TextConfig(width=32, layers=3, heads=2, vocab_size=96),
 )  # fmt: skip
+
+TINY_CLIPS = dataclasses.replace(
+    TINY,
+    vae=AutoencoderConfig(dim=16, res_blocks=1, norm_groups=8),
+    text=TextConfig(width=32, layers=3, heads=2),
+)
+"""With the published model's pixels in a latent cell, and its tokens."""
 
 UNET, TEXT, VQGAN = "text2video_pytorch_model", "open_clip_pytorch_model", "VQGAN_autoencoder"
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from model_layouts import TINY
+from model_layouts import TINY_CLIPS
 from recorder import Recorder
 
 from benchmarks.compare import measuring, weights, worker
@@ -18,7 +18,7 @@ from benchmarks.compare.results import WAYS
 from benchmarks.compare.sizes import Size
 from benchmarks.compare.weights import DIFFUSERS, ORIGINAL
 from t2v_core.models.modelscope.checkpoint import Part
-from t2v_core.models.modelscope.config import AutoencoderConfig, TextConfig
+from t2v_core.models.modelscope.config import TextConfig
 from t2v_core.models.modelscope.unet import UNet3D
 from t2v_core.models.modelscope.vae import Autoencoder
 from t2v_core.rendering import compiled, graphed, launching, local_model
@@ -26,19 +26,13 @@ from t2v_core.rendering.devices import Traits
 from t2v_core.rendering.graphed import WARM_UP
 from t2v_core.rendering.local_model import LocalModel
 
-# As small as can be, with the pixels and the tokens of the full size.
-TINY_MODEL = dataclasses.replace(
-    TINY,
-    vae=AutoencoderConfig(dim=16, res_blocks=1, norm_groups=8),
-    text=TextConfig(width=32, layers=3, heads=2),
-)
 SIZE = [2, 64, 64, 1]
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny")
-    weights.write(folder, TINY_MODEL, [ORIGINAL])
+    weights.write(folder, TINY_CLIPS, [ORIGINAL])
     return folder
 
 
@@ -46,7 +40,7 @@ def tiny(tmp_path_factory):
 def desk(tiny, tmp_path, monkeypatch):
     """Makes a process' desk with one contender on it, in this process."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    given = {"device": "cpu", "config": TINY_MODEL.to_dict(), "threads": 0}
+    given = {"device": "cpu", "config": TINY_CLIPS.to_dict(), "threads": 0}
     desks = []
 
     def make(name="ours", rung="auto", precision="fp32"):
@@ -91,16 +85,16 @@ def opened(monkeypatch):
 
 
 def test_a_layout_is_written_once_and_only_if_it_is_wanted(tmp_path):
-    weights.write(tmp_path, TINY_MODEL, [ORIGINAL])
+    weights.write(tmp_path, TINY_CLIPS, [ORIGINAL])
     assert {path.name for path in tmp_path.iterdir()} == {ORIGINAL, "written.json"}
-    file = tmp_path / ORIGINAL / TINY_MODEL.files.unet
+    file = tmp_path / ORIGINAL / TINY_CLIPS.files.unet
     written = file.stat().st_mtime_ns
     pytest.importorskip("diffusers")
-    weights.write(tmp_path, TINY_MODEL)
+    weights.write(tmp_path, TINY_CLIPS)
     assert len(list((tmp_path / DIFFUSERS).rglob("*.safetensors"))) == len(Part)
-    weights.write(tmp_path, TINY_MODEL)
+    weights.write(tmp_path, TINY_CLIPS)
     assert file.stat().st_mtime_ns == written
-    weights.write(tmp_path, dataclasses.replace(TINY_MODEL, text=TextConfig(width=32, layers=2, heads=2)), [ORIGINAL])
+    weights.write(tmp_path, dataclasses.replace(TINY_CLIPS, text=TextConfig(width=32, layers=2, heads=2)), [ORIGINAL])
     assert file.stat().st_mtime_ns > written
 
 
@@ -173,7 +167,7 @@ def test_a_step_with_guidance_predicts_for_both_texts(desk, monkeypatch, tmp_pat
     monkeypatch.setattr(UNet3D, "forward", noting)
     made.step(name="ours", size=SIZE, guided=True, save=str(tmp_path / "both.npy"))
     assert passes == ([(1, 1), (1, 1)] if rung == "halves" else [(1, 2)])
-    latents, timesteps, text = worker._inputs(Size(*SIZE), TINY_MODEL, guided=True)
+    latents, timesteps, text = worker._inputs(Size(*SIZE), TINY_CLIPS, guided=True)
     apart = [made._contenders["ours"].stepper(latents, timesteps, each)() for each in text.split(1)]
     assert measuring.difference(np.load(tmp_path / "both.npy"), torch.cat(apart).numpy()) < 1e-5
     assert measuring.difference(apart[0].numpy(), apart[1].numpy()) > 1e-3, "the texts make no difference"
@@ -211,7 +205,7 @@ def test_a_recorded_network_is_replayed_from_the_first_go_on(desk, graphs, tmp_p
 @pytest.mark.parametrize("name", WAYS)
 def test_each_way_asks_for_what_its_name_says(tiny, name, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    ours = worker.make(name, tiny, TINY_MODEL, device="cpu", precision="fp32")
+    ours = worker.make(name, tiny, TINY_CLIPS, device="cpu", precision="fp32")
     rendered = []
     monkeypatch.setattr(ours._renderer, "render", lambda request, run: rendered.append(request))
     ours.load()
