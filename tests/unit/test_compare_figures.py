@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+import shlex
 import xml.etree.ElementTree as ET
 
 import pytest
 
-from benchmarks.compare import document, picture, results, table
+from benchmarks import memory
+from benchmarks.compare import document, options, picture, results, scaling, table
 from benchmarks.compare.cases import STEP
 from benchmarks.compare.results import WAYS, Results, Row, Session
 
@@ -126,6 +129,19 @@ def test_the_picture_is_well_formed_and_to_scale():
     }
     assert bars["theirs"] == pytest.approx(2 * bars["ours"], rel=1e-3)
     assert "prefers-color-scheme: dark" in drawn
+
+
+def test_the_page_and_its_figures_name_commands_that_there_are(tmp_path):
+    parsers = {
+        "compare": lambda words: options.wish_of(options.parser().parse_args([*words, "--folder", str(tmp_path)])),
+        "scaling": lambda words: scaling._parser().parse_args(words),
+        "memory": memory._options,
+    }
+    text = document.PAGE.read_text(encoding="utf-8")
+    found = re.findall(rf"`python -m benchmarks ({'|'.join(parsers)})\b([^`]*)`", text)
+    assert {name for name, _ in found} == set(parsers)
+    for name, rest in found:
+        parsers[name](shlex.split(rest))
 
 
 def test_the_page_has_a_place_for_each_part():
