@@ -146,6 +146,28 @@ def test_the_clock_waits_for_a_gpu_before_it_starts(desk, monkeypatch):
     assert order[looks[-2] - 1] == order[looks[-1] - 1] == "waits"
 
 
+@pytest.mark.parametrize(
+    ("device", "takes", "calls", "seconds"),
+    [("cpu", 0.01, 1, 0.26), ("cuda", 0.0625, 1 + 2, 0.0625 + 0.25 / 2), ("cuda", 2.0, 2, 2.25)],
+)
+def test_a_go_on_a_gpu_is_half_a_second_of_them_in_a_row(monkeypatch, device, takes, calls, seconds):
+    now, called = [0.0], []
+
+    def work():
+        called.append(1)
+        now[0] += takes
+        return torch.tensor(float(len(called)))
+
+    def wait(device):
+        now[0] += 0.25  # with the first one it's 0.3125 s, of which two fit
+
+    monkeypatch.setattr(worker, "synchronize", wait)
+    monkeypatch.setattr(worker.time, "perf_counter", lambda: now[0])
+    result, taken = worker.timed(work, device=device)
+    assert result == len(called) == calls
+    assert taken == pytest.approx(seconds)
+
+
 def test_a_model_that_was_given_up_for_want_of_memory_is_loaded_again(desk):
     made = desk()
     made._contenders["ours"]._renderer._model = None
