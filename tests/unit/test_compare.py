@@ -251,7 +251,8 @@ def test_a_process_finds_our_code_first_and_what_its_starter_finds(tmp_path, mon
     popen = subprocess.Popen
     says = """if True:
         import benchmarks, json, only_carried, os
-        print(json.dumps({}))
+        print(json.dumps({}), flush=True)
+        input()
         print(json.dumps({"code": benchmarks.__file__, "cache": os.environ["XDG_CACHE_HOME"]}))
     """
     monkeypatch.setattr(
