@@ -220,9 +220,8 @@ def test_a_recorded_network_is_replayed_from_the_first_go_on(desk, graphs, tmp_p
     plain.step(name="ours", size=SIZE, guided=True, save=str(tmp_path / "plain.npy"))
     assert graphs.recorded == 1
     assert measuring.difference(*(np.load(tmp_path / f"{name}.npy") for name in ("replayed", "plain"))) < 1e-6
-    made.generate(name="ours graphed", size=SIZE, steps=WARM_UP + 2, sampler="DDIM")
-    assert graphs.recorded == 2
-    assert graphs.replayed >= 4 + 2
+    made.generate(name="ours graphed", size=SIZE, steps=4, sampler="DDIM")
+    assert (graphs.recorded, graphs.replayed) == (2, 4 + 3), "a shape that was recorded before needs one call as it is"
 
 
 @pytest.mark.parametrize("name", WAYS)
