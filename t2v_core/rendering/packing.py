@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
+import torch
 from torch import nn
 
 from t2v_core.models.loading import Completed, blocks_of
@@ -26,7 +27,13 @@ def packing_beside() -> Iterator[Completed]:
         nonlocal last
         last = thread.submit(_pack_after, last, block)
 
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="packing") as thread:
+    # Threads of torch's that wait for each other must not wait for a core as well: reading has one of its own.
+    cores = torch.get_num_threads()
+    options = {"initializer": torch.set_num_threads, "initargs": (max(1, cores - 1),)}
+    with (
+        _threads(1, afterwards=cores),
+        ThreadPoolExecutor(max_workers=1, thread_name_prefix="packing", **options) as thread,
+    ):
         try:
             yield completed
         except BaseException:
@@ -34,6 +41,16 @@ def packing_beside() -> Iterator[Completed]:
             raise
     if last is not None:
         last.result()
+
+
+@contextlib.contextmanager
+def _threads(count: int, *, afterwards: int) -> Iterator[None]:
+    """Within the block torch uses so many threads for what this one begins."""
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(afterwards)
 
 
 def pack_each(network: nn.Module) -> None:

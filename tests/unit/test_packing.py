@@ -1,6 +1,8 @@
 """Packed weights for a CPU: the same results, and the same bits when they are taken back."""
 
+import contextlib
 import threading
+import time
 
 import pytest
 import torch
@@ -456,6 +458,25 @@ def test_blocks_are_packed_in_another_thread_and_all_of_them_by_the_end():
     assert not any(layer.is_worth_packing() for layer in left if not layer.is_emptied)
     assert threads
     assert threading.get_ident() not in threads
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_reading_and_packing_share_the_cores_and_give_them_back(fails, monkeypatch):
+    seen, usual = [], torch.get_num_threads()
+    monkeypatch.setattr(packing, "pack", lambda block: seen.append(torch.get_num_threads()))
+    try:
+        torch.set_num_threads(4)
+        with contextlib.suppress(Cancelled), packing_beside() as completed:
+            completed(nn.Linear(1, 1))
+            seen.append(torch.get_num_threads())
+            while len(seen) < 2:
+                time.sleep(0.01)
+            if fails:
+                raise Cancelled
+        assert sorted(seen) == [1, 3]
+        assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(usual)
 
 
 def test_what_packing_raises_comes_out_at_the_end_of_reading(monkeypatch):
