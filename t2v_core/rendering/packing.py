@@ -67,5 +67,5 @@ def _pack_after(before: Future[None] | None, block: nn.Module) -> None:
 
 
 def _pack(block: nn.Module) -> None:
-    pack(block)
-    empty_cache("cpu")  # the holes that packing tears into the heap would add up
+    if pack(block):
+        empty_cache("cpu")  # the holes that packing tears into the heap would add up

@@ -505,3 +505,14 @@ def test_when_reading_stops_nothing_more_is_packed(monkeypatch):
         threading.Timer(0.2, go_on.set).start()
         raise Cancelled
     assert packed == blocks[:1]
+
+
+@needs_kernels
+def test_the_heap_is_given_back_after_a_block_that_was_packed_and_not_when_there_is_none_left(monkeypatch):
+    given_back, network = [], unet()
+    monkeypatch.setattr(packing, "empty_cache", given_back.append)
+    packing.pack_each(network)
+    assert 0 < len(given_back) <= len(list(blocks_of(network)))
+    given_back.clear()
+    packing.pack_each(network)
+    assert not given_back

@@ -73,14 +73,15 @@ class Packable(nn.Module, abc.ABC):
         )
 
 
-def pack(network: nn.Module) -> None:
-    """Pack the weights of every layer for this processor, where it can."""
+def pack(network: nn.Module) -> bool:
+    """Pack the weights of every layer for this processor, where it can; whether there was anything left to pack."""
     layers = [layer for layer in network.modules() if isinstance(layer, Packable) and not layer.is_packed]
     # Layers that are joined go together, before each of them would go alone.
     for layer in sorted(layers, key=lambda layer: not isinstance(layer, JoinedLinear)):
         if layer.is_worth_packing():
             layer._pack()
             layer.is_packed = True
+    return any(layer.is_packed for layer in layers)
 
 
 def unpack(network: nn.Module) -> None:
@@ -282,6 +283,7 @@ class JoinedLinear(Packable):
     def __init__(self, *layers: Linear) -> None:
         super().__init__()
         self._layers = layers  # in a tuple: they belong to the module that made them
+        self._sizes = [layer.out_features for layer in layers]
         self._joined: Tensor | None = None
 
     def forward(self, input: Tensor) -> tuple[Tensor, ...]:
@@ -291,10 +293,6 @@ class JoinedLinear(Packable):
         if self._joined is not None:
             return F.linear(input, self._joined).split(self._sizes, dim=-1)
         return tuple(layer(input) for layer in self._layers)
-
-    @property
-    def _sizes(self) -> list[int]:
-        return [layer.out_features for layer in self._layers]
 
     def join(self) -> None:
         """Let the layers' weights be rows of one matrix where they are, until `separate`: what changes them changes it.
