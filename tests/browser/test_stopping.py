@@ -72,6 +72,7 @@ def test_a_reloaded_page_shows_the_run_and_then_its_clip(page: Page):
     begin(page, steps=LONG, count=1)
     page.open(forget=False)
     page.wait("document.querySelector('#tab_txt2video .progressDiv')?.textContent.includes('Sampling')")
+    assert page.value("getComputedStyle(document.querySelector('#tab_txt2video .progressDiv')).display") == "block"
     page.wait("t.find('interrupt').style.display === 'block'")
     page.press("interrupt")
     page.wait("t.clips().length === 1")

@@ -103,6 +103,7 @@ function requestProgress(id_task, progressbarContainer, gallery, atEnd, onProgre
     const began = Date.now();
     const bar = document.createElement("div");
     bar.className = "progressDiv";
+    bar.style.display = opts.show_progressbar ? "block" : "none";
     bar.innerHTML = "<div class='progress'></div>";
     progressbarContainer.parentNode.insertBefore(bar, progressbarContainer);
     let preview = null, wasActive = false, isOver = false;
