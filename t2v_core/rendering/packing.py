@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from queue import SimpleQueue
 
 import torch
 from torch import nn
@@ -14,33 +16,44 @@ from t2v_core.models.modelscope.layers import pack
 from t2v_core.rendering.devices import empty_cache
 
 
-@contextlib.contextmanager
-def packing_beside() -> Iterator[Completed]:
-    """Gives what packs a block in a thread of its own, while this one reads the next; the block's end waits for it.
+def pack_while(read: Callable[[Completed], None]) -> None:
+    """Read a network in a thread of its own, and pack each of its blocks as soon as it's told of.
+
+    What was read lies in that thread's part of the heap: the holes that it leaves tear no memory of this one's.
 
     Raises:
-        Exception: what packing raised, at the block's end. What the block itself raises leaves the rest unpacked.
+        Exception: what reading or packing raised; the other one ends at the next block.
     """
-    last: Future[None] | None = None
+    blocks: SimpleQueue[nn.Module | None] = SimpleQueue()
+    over = threading.Event()
 
     def completed(block: nn.Module) -> None:
-        nonlocal last
-        last = thread.submit(_pack_after, last, block)
+        if over.is_set():
+            raise CancelledError
+        blocks.put(block)
+
+    def reading() -> None:
+        try:
+            read(completed)
+        finally:
+            blocks.put(None)
 
     # Threads of torch's that wait for each other must not wait for a core as well: reading has one of its own.
     cores = torch.get_num_threads()
-    options = {"initializer": torch.set_num_threads, "initargs": (max(1, cores - 1),)}
-    with (
-        _threads(1, afterwards=cores),
-        ThreadPoolExecutor(max_workers=1, thread_name_prefix="packing", **options) as thread,
-    ):
+    with ThreadPoolExecutor(1, "reading", _work_alone) as thread:
+        job = thread.submit(reading)
         try:
-            yield completed
-        except BaseException:
-            thread.shutdown(cancel_futures=True)
-            raise
-    if last is not None:
-        last.result()
+            with _threads(max(1, cores - 1), afterwards=cores):
+                while (block := blocks.get()) is not None:
+                    _pack(block)
+        finally:
+            over.set()
+    job.result()
+
+
+def _work_alone() -> None:
+    torch.get_num_threads()  # in a new thread torch sets the usual number when it's first asked
+    torch.set_num_threads(1)
 
 
 @contextlib.contextmanager
@@ -57,13 +70,6 @@ def pack_each(network: nn.Module) -> None:
     """Pack the blocks of a network that aren't packed yet."""
     for block in blocks_of(network):
         _pack(block)
-
-
-def _pack_after(before: Future[None] | None, block: nn.Module) -> None:
-    """Pack a block, unless the one before it failed: what that raised is passed on."""
-    if before is not None:
-        before.result()
-    _pack(block)
 
 
 def _pack(block: nn.Module) -> None:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 
 from torch import nn
 
 from t2v_core.models.layouts import ModelFolder
-from t2v_core.models.loading import Progress, build, load_part
+from t2v_core.models.loading import Completed, Progress, build, load_part
 from t2v_core.models.modelscope.checkpoint import Part
 from t2v_core.rendering.eight_bits import EightBits
 from t2v_core.rendering.layout import lay_out
 from t2v_core.rendering.number_formats import FP8, NumberFormat
-from t2v_core.rendering.packing import packing_beside
+from t2v_core.rendering.packing import pack_while
 from t2v_core.rendering.upcast import widen_on_use
 
 
@@ -43,9 +42,8 @@ def loaded(
         WeightsError: as `models.loading.load` does.
     """
     network, eight = build(part, folder.config), EightBits() if numbers.name == FP8 else None
-    if arrange is not None:
-        arrange(network)
-    with packing_beside() if arrange is not None else contextlib.nullcontext() as completed:
+
+    def read(completed: Completed | None = None) -> None:
         load_part(
             folder,
             part,
@@ -56,6 +54,12 @@ def loaded(
             network=network,
             completed=completed,
         )
+
+    if arrange is None:
+        read()
+    else:
+        arrange(network)
+        pack_while(read)
     lay_out(network, kind=for_kind, dtype=numbers.computes)
     if eight is not None:
         eight.attach(network)

@@ -29,7 +29,7 @@ from t2v_core.models.modelscope.unet import UNet3D
 from t2v_core.models.modelscope.vae import Autoencoder
 from t2v_core.models.winograd import OverFrames, OverPlaces
 from t2v_core.rendering import packing
-from t2v_core.rendering.packing import packing_beside
+from t2v_core.rendering.packing import pack_while
 from t2v_core.rendering.plain_attention import attention_by
 
 SMALL = UNetConfig(dim=32, dim_mult=(1, 2, 2), num_heads=2, head_dim=16, context_dim=32, norm_groups=8, res_blocks=1)
@@ -446,65 +446,77 @@ def test_every_choice_of_a_layers_form_can_be_measured_and_gives_the_same(capsys
 
 
 @needs_kernels
-def test_blocks_are_packed_in_another_thread_and_all_of_them_by_the_end():
-    network, threads = unet(), set()
-    layer = next(layer for layer in network.modules() if isinstance(layer, Conv2d) and layer.is_worth_packing())
-    own = layer._pack
-    layer._pack = lambda: (threads.add(threading.get_ident()), own())
-    with packing_beside() as completed:
+def test_blocks_are_packed_while_another_thread_reads_and_all_of_them_by_the_end(monkeypatch):
+    network, readers, packers = unet(), set(), set()
+    own = packing.pack
+    monkeypatch.setattr(packing, "pack", lambda block: packers.add(threading.get_ident()) or own(block))
+
+    def read(completed):
+        readers.add(threading.get_ident())
         for block in blocks_of(network):
             completed(block)
+
+    pack_while(read)
     left = [layer for layer in network.modules() if isinstance(layer, Packable) and not layer.is_packed]
     assert not any(layer.is_worth_packing() for layer in left if not layer.is_emptied)
-    assert threads
-    assert threading.get_ident() not in threads
+    assert packers == {threading.get_ident()}
+    assert len(readers) == 1
+    assert not readers & packers
 
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_reading_and_packing_share_the_cores_and_give_them_back(fails, monkeypatch):
     seen, usual = [], torch.get_num_threads()
     monkeypatch.setattr(packing, "pack", lambda block: seen.append(torch.get_num_threads()))
+
+    def read(completed):
+        completed(nn.Linear(1, 1))
+        seen.append(torch.get_num_threads())
+        if fails:
+            raise Cancelled
+
     try:
         torch.set_num_threads(4)
-        with contextlib.suppress(Cancelled), packing_beside() as completed:
-            completed(nn.Linear(1, 1))
-            seen.append(torch.get_num_threads())
-            while len(seen) < 2:
-                time.sleep(0.01)
-            if fails:
-                raise Cancelled
+        with contextlib.suppress(Cancelled):
+            pack_while(read)
         assert sorted(seen) == [1, 3]
         assert torch.get_num_threads() == 4
     finally:
         torch.set_num_threads(usual)
 
 
-def test_what_packing_raises_comes_out_at_the_end_of_reading(monkeypatch):
-    monkeypatch.setattr(packing, "pack", lambda block: torch.empty(2**60))
-    ended = []
-    with pytest.raises(RuntimeError, match="memory"), packing_beside() as completed:  # noqa: PT012
+def test_what_packing_raises_comes_out_and_reading_ends_at_its_next_block(monkeypatch):
+    ended, failed = [], threading.Event()
+
+    def fail(block):
+        failed.set()
+        torch.empty(2**60)
+
+    def read(completed):
         completed(nn.Linear(1, 1))
+        failed.wait(10)
+        for _ in range(1000):
+            completed(nn.Linear(1, 1))
+            time.sleep(0.01)
         ended.append(True)
-    assert ended
+
+    monkeypatch.setattr(packing, "pack", fail)
+    with pytest.raises(RuntimeError, match="memory"):
+        pack_while(read)
+    assert not ended
 
 
-def test_when_reading_stops_nothing_more_is_packed(monkeypatch):
-    packed, begun, go_on = [], threading.Event(), threading.Event()
+def test_what_reading_raises_comes_out_when_what_was_read_is_packed(monkeypatch):
+    packed, block = [], nn.Linear(1, 1)
+    monkeypatch.setattr(packing, "pack", packed.append)
 
-    def slow(block):
-        begun.set()
-        go_on.wait(10)
-        packed.append(block)
-
-    monkeypatch.setattr(packing, "pack", slow)
-    blocks = [nn.Linear(1, 1) for _ in range(3)]
-    with pytest.raises(Cancelled), packing_beside() as completed:  # noqa: PT012
-        for block in blocks:
-            completed(block)
-        begun.wait(10)
-        threading.Timer(0.2, go_on.set).start()
+    def read(completed):
+        completed(block)
         raise Cancelled
-    assert packed == blocks[:1]
+
+    with pytest.raises(Cancelled):
+        pack_while(read)
+    assert packed == [block]
 
 
 @needs_kernels
