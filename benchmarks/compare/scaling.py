@@ -89,8 +89,9 @@ def _measure(
                 break
             times = [answer["seconds"] for answer in answers[1:]]
             log.info("%s %d: %.3f s", point.axis, point.amount, statistics.median(times))
-            for text in dict.fromkeys(text for answer in answers for text in answer["said"]):
-                log.info("    %s says: %s", name, text)
+            found = Found()
+            for answer in answers:
+                found.hear(name, answer)
             rows.append({"axis": point.axis, "amount": point.amount, "size": point.size.name, "seconds": times})
     sizes = {point.size.name: point.size for point in wanted}
     peaks: dict[str, Found] = {}

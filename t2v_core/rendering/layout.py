@@ -5,20 +5,17 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from t2v_core.models.modelscope.channels_last import turn_kernels
+from t2v_core.models.modelscope.channels_last import HALVES, turn_kernels
 from t2v_core.models.modelscope.layers import JoinedLinear
 from t2v_core.models.modelscope.unet import UNet3D
 from t2v_core.rendering.devices import weights_moving
-
-_TURNED = {"cuda": (torch.float16, torch.bfloat16)}
-"""The kinds of devices, and formats, whose convolutions turn each kernel in every call unless it lies channels last."""
 
 
 def lay_out(network: nn.Module, *, kind: str, dtype: torch.dtype) -> None:
     """Arrange a network for a kind of device that computes in a format, wherever it is now; no number changes."""
     if isinstance(network, UNet3D):
         network.take_clips(together=kind != "cpu")
-    if dtype in _TURNED.get(kind, ()):
+    if kind == "cuda" and dtype in HALVES:
         with weights_moving():
             turn_kernels(network)
 

@@ -15,9 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from t2v_core.models.loading import blocks_of
-from t2v_core.rendering.page_locked import PageLocked
-
-_ALIGNMENT = 256  # bytes; what device kernels like, and a multiple of every number's size
+from t2v_core.rendering.page_locked import PageLocked, aligned
 
 
 @dataclass(slots=True)
@@ -172,7 +170,7 @@ def _layout(weights: list[nn.Parameter]) -> tuple[list[int], int]:
     places, end = [], 0
     for weight in weights:
         places.append(end)
-        end += -(-weight.numel() * weight.element_size() // _ALIGNMENT) * _ALIGNMENT
+        end += aligned(weight.numel() * weight.element_size())
     return places, end
 
 

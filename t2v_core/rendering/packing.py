@@ -43,7 +43,7 @@ def pack_while(read: Callable[[Completed], None]) -> None:
     with ThreadPoolExecutor(1, "reading", _work_alone) as thread:
         job = thread.submit(reading)
         try:
-            with _threads(max(1, cores - 1), afterwards=cores):
+            with _threads(max(1, cores - 1)):
                 while (block := blocks.get()) is not None:
                     _pack(block)
         finally:
@@ -57,13 +57,14 @@ def _work_alone() -> None:
 
 
 @contextlib.contextmanager
-def _threads(count: int, *, afterwards: int) -> Iterator[None]:
+def _threads(count: int) -> Iterator[None]:
     """Within the block torch uses so many threads for what this one begins."""
+    usual = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
         yield
     finally:
-        torch.set_num_threads(afterwards)
+        torch.set_num_threads(usual)
 
 
 def pack_each(network: nn.Module) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 _PIECE = 2**28
 _ALIGNMENT = 256
-"""Bytes; a multiple of every number's size."""
+"""Bytes; what device kernels like, and a multiple of every number's size."""
 
 
 class PageLocked:
@@ -25,11 +25,16 @@ class PageLocked:
 
     def take(self, count: int) -> Tensor:
         """So many bytes, (count,) uint8."""
-        room = -(-count // _ALIGNMENT) * _ALIGNMENT
+        room = aligned(count)
         if self._rest is None or room > len(self._rest):
             self._rest = self._allocate(max(_PIECE, 1 << (room - 1).bit_length()))
         part, self._rest = self._rest[:count], self._rest[room:]
         return part
+
+
+def aligned(count: int) -> int:
+    """So many bytes, and those up to where the next tensor may begin."""
+    return -(-count // _ALIGNMENT) * _ALIGNMENT
 
 
 def _page_locked(count: int) -> Tensor:

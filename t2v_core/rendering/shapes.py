@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from t2v_core.models.modelscope.channels_last import HALVES
+
 Result = tuple[Tensor | None, int]
 """A tensor without memory, None for "ask torch"; and bytes that the kernel takes meanwhile and gives back."""
 
@@ -43,7 +45,7 @@ def _elementwise(args: Sequence[Any], kwargs: Mapping[str, Any], kind: str) -> R
 def _group_norm(args: Sequence[Any], kwargs: Mapping[str, Any], kind: str) -> Result:
     x = args[0]
     # Its kernel knows one layout and copies others to it; in 16 bits the network has its own way.
-    if kind == "cuda" and x.dtype is torch.float32 and not x.is_contiguous():
+    if kind == "cuda" and x.dtype not in HALVES and not x.is_contiguous():
         return _new(x.shape, x.dtype), _bytes(x.shape, x.dtype)
     return _like(x, x.shape, x.dtype), 0
 

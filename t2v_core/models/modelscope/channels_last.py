@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from t2v_core.models.modelscope.layers import FramewiseConv
 
-_HALVES = (torch.float16, torch.bfloat16)
+HALVES = (torch.float16, torch.bfloat16)
+"""The formats in which CUDA's convolutions want channels last."""
 
 
 class GroupNorm(nn.GroupNorm):
@@ -18,7 +19,7 @@ class GroupNorm(nn.GroupNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """(n, c, ...) to the same."""
-        if input.is_cuda and input.dtype in _HALVES and not torch.is_grad_enabled():
+        if input.is_cuda and input.dtype in HALVES and not torch.is_grad_enabled():
             return norm_channels_last(input, self)
         return super().forward(input)
 
