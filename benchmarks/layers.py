@@ -83,6 +83,8 @@ def choices(dtype: torch.dtype, *, frames: int, scale: int) -> Iterator[Choice]:
     yield _gated(dtype, rows=frames * 1024 // scale, dim=320 // scale)
     for side, dim in ((2, 1280), (4, 1280), (8, 1280), (16, 640), (32, 320)):
         yield _convolution(dtype, frames=frames, side=side, dim=dim // scale)
+    for side, dim in ((8, 1280), (16, 640)):
+        yield _convolution(dtype, frames=frames, side=side, dim=dim // scale, stride=2)
     for side, dim in ((8, 96), (8, 1280)):
         yield _turned(dtype, frames=frames, side=side, dim=dim // scale)
     for places, dim in ((1024, 320), (64, 1280)):
@@ -136,20 +138,24 @@ def _gated(dtype: torch.dtype, *, rows: int, dim: int) -> Choice:
     return Choice(f"GEGLU of {rows} × {dim}", {"GELU and gate in the products": lambda: layer(x), "after": in_steps})
 
 
-def _convolution(dtype: torch.dtype, *, frames: int, side: int, dim: int) -> Choice:
+def _convolution(dtype: torch.dtype, *, frames: int, side: int, dim: int, stride: int = 1) -> Choice:
     maps = torch.randn(frames, dim, side, side, dtype=dtype).contiguous(memory_format=torch.channels_last)
-    layer, plain = (Conv2d(dim, dim, 3, padding=1, dtype=dtype) for _ in range(2))
+    layer, plain = (Conv2d(dim, dim, 3, padding=1, stride=stride, dtype=dtype) for _ in range(2))
     plain.load_state_dict(layer.state_dict())
     turned = plain.weight.contiguous(memory_format=torch.channels_last)
-    direct = cpu_kernels.PackedConv(plain.weight, plain.bias, padding=1)
+    direct, taps = (
+        form(plain.weight, plain.bias, padding=1, stride=stride)
+        for form in (cpu_kernels.PackedConv, cpu_kernels.ByTaps)
+    )
     pack(layer)
     return Choice(
-        f"3×3 convolution of {frames} maps of {side}×{side}, {dim} channels",
+        f"3×3 convolution of {frames} maps of {side}×{side}, {dim} channels" + (", halving them" if stride > 1 else ""),
         {
             "by its size": lambda: layer(maps),
             "packed": lambda: direct(maps),
-            "torch": lambda: F.conv2d(maps, plain.weight, plain.bias, padding=1),
-            "torch, channels-last weights": lambda: F.conv2d(maps, turned, plain.bias, padding=1),
+            "a product for each place of the kernel": lambda: taps(maps),
+            "torch": lambda: F.conv2d(maps, plain.weight, plain.bias, padding=1, stride=stride),
+            "torch, channels-last weights": lambda: F.conv2d(maps, turned, plain.bias, padding=1, stride=stride),
         },
     )
 
@@ -174,22 +180,15 @@ def _over_frames(dtype: torch.dtype, *, frames: int, places: int, dim: int) -> C
     weight, bias = plain.weight, plain.bias
     assert bias is not None
     volume = rearrange(maps, "b c f p -> b c f p 1")
-    matrices = [cpu_kernels.Packed(weight[:, :, tap, 0, 0], bias if tap == 1 else None) for tap in range(3)]
-
-    def three() -> Tensor:
-        padded = F.pad(clip[0], (0, 0, 0, 0, 1, 1))
-        found = matrices[1](padded[1:-1])
-        for tap, shifted in ((0, padded[:-2]), (2, padded[2:])):
-            found = matrices[tap](shifted, plus=found)
-        return rearrange(found, "f p c -> 1 c f p")
-
-    packed = cpu_kernels.PackedConv(weight[..., 0], bias, padding=(1, 0))
+    packed, three = (
+        form(weight[..., 0], bias, padding=(1, 0)) for form in (cpu_kernels.PackedConv, cpu_kernels.ByTaps)
+    )
     return Choice(
         f"convolution over {frames} frames of {places} places, {dim} channels",
         {
             "by its size": lambda: layer(maps),
             "2D, packed": lambda: packed(maps),
-            "three products, packed": three,
+            "three products, packed": lambda: three(maps),
             "2D": lambda: plain(maps),
             "3D": lambda: F.conv3d(volume, weight, bias, padding=(1, 0, 0))[..., 0],
         },

@@ -8,9 +8,10 @@ the same pass. The operators are torch's own, but not documented: each is checke
 from __future__ import annotations
 
 import functools
+import itertools
 import platform
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -99,34 +100,67 @@ class PackedConv:
         return self._weight.to_dense()
 
 
-class ByRows:
-    """A convolution that keeps the maps' size, as one product of all neighbourhoods for each row of its kernel."""
+class ByTaps:
+    """A convolution as a product for each of its kernel's places, of those places alone that have such a neighbour.
 
-    def __init__(self, kernel: Tensor, bias: Tensor | None) -> None:
-        self._width = kernel.shape[-1]
-        rows = rearrange(kernel, "o i h w -> h o (w i)")
-        self._rows = [Packed(row, bias if index == 0 else None) for index, row in enumerate(rows)]
+    Small maps are mostly edge: of the nine neighbours of a 2×2 map's places five are padding, which is multiplied
+    otherwise. The kernel (o, i, h, w) must be larger than twice the padding.
+    """
+
+    def __init__(self, kernel: Tensor, bias: Tensor | None, *, padding: Pair = 0, stride: Pair = 1) -> None:
+        self._size, self._padding, self._stride = tuple(kernel.shape[2:]), _pair(padding), _pair(stride)
+        # Every place has the neighbour that is itself, with which the sum begins.
+        self._taps = {
+            tap: Packed(kernel[(..., *tap)], bias if tap == self._padding else None)
+            for tap in sorted(itertools.product(*map(range, self._size)), key=lambda tap: tap != self._padding)
+        }
 
     def __call__(self, x: Tensor, *, plus: Tensor | None = None) -> Tensor:
-        """Channels-last maps (n, i, h, w) to (n, o, h, w), with `plus` of that shape added."""
-        tokens = rearrange(x, "n i h w -> n h w i")
-        if len(self._rows) == 1:
-            more = None if plus is None else rearrange(plus, "n o h w -> n h w o")
-            return rearrange(self._rows[0](tokens, plus=more), "n h w o -> n o h w")
-        height, width = x.shape[-2:]
-        padded = rearrange(F.pad(tokens, (0, 0, 1, 1, 1, 1)), "n h w i -> h n w i")
-        neighbours = torch.cat([padded[:, :, shift : shift + width] for shift in range(self._width)], dim=-1)
-        found = None
-        for shift, row in enumerate(self._rows):
-            found = row(neighbours[shift : shift + height], plus=found)
-        assert found is not None
-        maps = rearrange(found, "h n w o -> n o h w").contiguous(memory_format=torch.channels_last)
-        return maps if plus is None else maps.add_(plus)
+        """Channels-last maps (n, i, h, w) to (n, o, h', w'), with `plus` of that shape added."""
+        maps, more = (None if each is None else rearrange(each, "n c h w -> n h w c") for each in (x, plus))
+        assert maps is not None
+        (_, itself), *others = self._taps.items()
+        own = maps[:, :: self._stride[0], :: self._stride[1]]
+        if not others:
+            return rearrange(itself(own, plus=more), "n h w o -> n o h w")
+        sizes = convolved(x.shape[-2:], self._size, padding=self._padding, stride=self._stride)
+        found = itself(own[:, : sizes[0], : sizes[1]]).float()
+        for tap, product in others:
+            rows, columns = map(self._of_tap, (0, 1), tap, x.shape[-2:], sizes)
+            seen = maps[:, rows.seen, columns.seen]
+            if seen.numel():
+                found[:, rows.made, columns.made] += product(seen)
+        if more is not None:
+            found += more
+        return rearrange(found.to(x.dtype), "n h w o -> n o h w")
+
+    def _of_tap(self, axis: int, tap: int, seen: int, made: int) -> _Reach:
+        """The places of the maps that lie under a kernel's place along an axis, and those of the result."""
+        shift, stride = tap - self._padding[axis], self._stride[axis]
+        first = max(0, -(shift // stride))
+        last = min(made, (seen - 1 - shift) // stride + 1)
+        start = first * stride + shift
+        return _Reach(slice(start, max(start, (last - 1) * stride + shift + 1), stride), slice(first, last))
 
     def unpacked(self) -> Tensor:
         """The kernel (o, i, h, w), bit for bit."""
-        rows = torch.stack([row.unpacked() for row in self._rows])
-        return rearrange(rows, "h o (w i) -> o i h w", w=self._width)
+        taps = [self._taps[tap].unpacked() for tap in sorted(self._taps)]
+        return torch.stack(taps, dim=-1).unflatten(-1, self._size)
+
+
+class _Reach(NamedTuple):
+    """Places of the maps, and what they add to."""
+
+    seen: slice
+    made: slice
+
+
+def convolved(
+    size: Sequence[int], kernel: Sequence[int], *, padding: Sequence[int], stride: Sequence[int]
+) -> tuple[int, int]:
+    """The height and width that a convolution makes of these."""
+    height, width = ((size[axis] + 2 * padding[axis] - kernel[axis]) // stride[axis] + 1 for axis in (0, 1))
+    return height, width
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, *, plus: Tensor | None = None) -> Tensor:

@@ -11,6 +11,7 @@ from torch import nn
 
 from t2v_core.errors import Cancelled
 from t2v_core.models import cpu_kernels, winograd
+from t2v_core.models.cpu_kernels import ByTaps, PackedConv
 from t2v_core.models.loading import blocks_of
 from t2v_core.models.modelscope import layers
 from t2v_core.models.modelscope.attention import FeedForward, RememberedText, TemporalTransformer, attend
@@ -119,6 +120,57 @@ def test_maps_of_changing_size_turn_a_convolution_back_and_forth():
             assert torch.allclose(conv(maps, plus=more), expected, atol=1e-5)
     unpack(conv)
     assert torch.equal(conv.weight, weight)
+
+
+@needs_kernels
+@pytest.mark.parametrize("size", [(1, 1), (1, 4), (2, 2), (3, 2), (4, 4), (7, 8)])
+@pytest.mark.parametrize("stride", [1, 2, (2, 1)])
+@pytest.mark.parametrize("kernel", [(3, 3), (3, 1), (1, 1), (5, 3)])
+@pytest.mark.parametrize("with_more", [False, True])
+def test_products_for_each_place_of_a_kernel_make_a_convolution(size, stride, kernel, with_more):
+    padding = (kernel[0] // 2, kernel[1] // 2)
+    conv = filled(Conv2d(32, 48, kernel, padding=padding, stride=stride))
+    maps = torch.randn(3, 32, *size).contiguous(memory_format=torch.channels_last)
+    expected = torch.nn.functional.conv2d(maps, conv.weight, conv.bias, padding=padding, stride=stride)
+    more = torch.randn_like(expected) if with_more else None
+    form = ByTaps(conv.weight, conv.bias, padding=padding, stride=stride)
+    with torch.inference_mode():
+        found = form(maps, plus=more)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    assert torch.allclose(found, expected if more is None else expected + more, atol=1e-5)
+    assert torch.equal(form.unpacked(), conv.weight)
+
+
+@needs_kernels
+def test_products_for_each_place_of_a_kernel_need_no_padding():
+    conv = filled(Conv2d(32, 32, 3, stride=2))
+    maps = torch.randn(2, 32, 8, 7).contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        found = ByTaps(conv.weight, conv.bias, stride=2)(maps)
+        assert torch.allclose(found, conv(maps), atol=1e-5)
+
+
+@pytest.mark.skipif(not cpu_kernels.usable(torch.bfloat16), reason="no bfloat16 here")
+def test_the_sum_of_a_kernels_products_is_as_exact_in_16_bits_as_a_convolution():
+    conv = filled(Conv2d(64, 64, 3, padding=1)).bfloat16()
+    maps = torch.randn(8, 64, 4, 4).bfloat16().contiguous(memory_format=torch.channels_last)
+    exact = torch.nn.functional.conv2d(maps.double(), conv.weight.double(), conv.bias.double(), padding=1)
+    with torch.inference_mode():
+        form = ByTaps(conv.weight, conv.bias, padding=1)
+        errors = [torch.linalg.norm(each(maps).double() - exact) for each in (form, conv)]
+    assert errors[0] < 2 * errors[1]
+
+
+@needs_kernels
+@pytest.mark.parametrize("side", [8, 7, 16])
+def test_a_halving_convolution_to_small_maps_changes_its_form(side):
+    conv = filled(Conv2d(32, 32, 3, stride=2, padding=1))
+    maps = torch.randn(2, 32, side, side).contiguous(memory_format=torch.channels_last)
+    expected = torch.nn.functional.conv2d(maps, conv.weight, conv.bias, stride=2, padding=1)
+    pack(conv)
+    with torch.inference_mode():
+        assert torch.allclose(conv(maps), expected, atol=1e-5)
+    assert isinstance(conv._packed, ByTaps if side <= 8 else PackedConv)
 
 
 @needs_kernels

@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from t2v_core.models import cpu_kernels
-from t2v_core.models.cpu_kernels import ByRows, Form, Packed, PackedConv
+from t2v_core.models.cpu_kernels import ByTaps, Form, Packed, PackedConv, convolved
 from t2v_core.models.winograd import OverFrames, OverPlaces
 
 SMALL_MAP = 4
-"""Up to this height and width a 3×3 convolution is faster as one product of all its neighbourhoods."""
+"""To make maps of up to this height and width a convolution is faster as a product for each place of its kernel."""
 
 _OVER_FRAMES = (1, 0)
 """The padding of a convolution over (f, p)."""
@@ -167,7 +167,7 @@ class Conv2d(nn.Conv2d, Convolution):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if self._is_matrix:
-            self._first_form = ByRows
+            self._first_form = ByTaps
 
     @property
     def _is_matrix(self) -> bool:
@@ -189,21 +189,18 @@ class Conv2d(nn.Conv2d, Convolution):
         """As for every layer; grouped and dilated convolutions stay plain."""
         return super().is_worth_packing() and self.groups == 1 and self.dilation == (1, 1)
 
-    def _form_for(self, maps: Tensor) -> type[ByRows | OverPlaces | PackedConv]:
-        if self._is_matrix:
-            return ByRows
-        if self.kernel_size == (3, 3) and self.stride == self.padding == (1, 1):
-            if max(maps.shape[-2:]) <= SMALL_MAP:
-                return ByRows
-            if OverPlaces.pays(maps, channels=self.out_channels):
-                return OverPlaces
-        return PackedConv
+    def _form_for(self, maps: Tensor) -> type[ByTaps | OverPlaces | PackedConv]:
+        if self._is_matrix or max(convolved(maps.shape[-2:], self.kernel_size, **self._steps)) <= SMALL_MAP:
+            return ByTaps
+        is_usual = self.kernel_size == (3, 3) and self.padding == self.stride == (1, 1)
+        return OverPlaces if is_usual and OverPlaces.pays(maps, channels=self.out_channels) else PackedConv
 
-    def _in_form(self, form: type[ByRows | OverPlaces | PackedConv], kernel: Tensor) -> Form:
-        if form is PackedConv:
-            padding, stride = cast(tuple[int, int], self.padding), cast(tuple[int, int], self.stride)
-            return PackedConv(kernel, self.bias, padding=padding, stride=stride)
-        return form(kernel, self.bias)
+    def _in_form(self, form: type[ByTaps | OverPlaces | PackedConv], kernel: Tensor) -> Form:
+        return form(kernel, self.bias) if issubclass(form, OverPlaces) else form(kernel, self.bias, **self._steps)
+
+    @property
+    def _steps(self) -> dict[str, tuple[int, int]]:
+        return {"padding": cast(tuple[int, int], self.padding), "stride": cast(tuple[int, int], self.stride)}
 
 
 class DoublingConv2d(Conv2d):

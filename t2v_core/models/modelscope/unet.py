@@ -128,9 +128,9 @@ class UNet3D(nn.Module):
         frames, height, width = latents.shape[2:]
         sizes = [(height, width)]
         for block in self.input_blocks:
+            _arrange(block, texts, frames, *sizes[-1], dtype=latents.dtype)
             if isinstance(block, Downsample):
                 sizes.append((-(-sizes[-1][0] // 2), -(-sizes[-1][1] // 2)))
-            _arrange(block, texts, frames, *sizes[-1], dtype=latents.dtype)
         for block in (self.middle_block, *self.output_blocks):
             _arrange(block, texts, frames, *sizes[-1], dtype=latents.dtype)
             if any(isinstance(layer, Upsample) for layer in block.children()):
