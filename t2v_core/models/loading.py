@@ -250,19 +250,23 @@ def _fill(
     completed: Completed | None = None,
 ) -> Network:
     network.eval()
-    names = {module: f"{name}." for name, module in network.named_modules()}
-    owners = {names[block] + name: block for block in blocks_of(network) for name in block.state_dict()}
+    owners = {} if completed is None else _owners(network)
     missing = Counter(owners.values())
     # A tensor made in inference mode could later be neither changed nor compiled.
     with torch.inference_mode(mode=False):
         for name, value in _read(targets, device=device, dtype=dtype, progress=progress):
             _assign(network, name, value if narrowed is None else narrowed(name, value))
-            block = owners.get(name)
-            if block is not None:
+            if completed is not None and (block := owners.get(name)) is not None:
                 missing[block] -= 1
-                if not missing[block] and completed is not None:
+                if not missing[block]:
                     completed(block)
     return network
+
+
+def _owners(network: nn.Module) -> dict[str, nn.Module]:
+    """The block that each of a network's tensors belongs to, by the tensor's name."""
+    names = {module: f"{name}." for name, module in network.named_modules()}
+    return {names[block] + name: block for block in blocks_of(network) for name in block.state_dict()}
 
 
 def _assign(network: nn.Module, name: str, value: Tensor) -> None:
