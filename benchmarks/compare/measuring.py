@@ -154,11 +154,14 @@ def _go(pool: Pool, case: Case, names: Sequence[str], found: dict[str, Found], *
 
 
 def measure_memory(bench: Bench, precision: str, case: Case, *, name: str, found: Found) -> None:
-    """The peak of one go in a process of its own. Of a whole clip it is the peak since the start, with the loading."""
+    """The peak of one go in a process of its own. Of a whole clip it is the peak since the start, with the loading.
+
+    Ours loads each part when the clip needs it, as for everybody who makes one.
+    """
     whole = case.what == "end-to-end"
     try:
         with Worker(bench, precision) as worker:
-            before = worker.ask("prepare", names=[name], own_files=whole)["before"]
+            before = worker.ask("prepare", names=[name], own_files=whole, load=not whole)["before"]
             if not whole:
                 worker.ask("forget_peak")
             found.hear(name, worker.ask(**case.question, name=name))

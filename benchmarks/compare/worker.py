@@ -84,14 +84,20 @@ class Desk:
         peak, by = limits.matrix_peak(self._device, DTYPES[self._precision], small=small)
         return {"flops": peak, "by": by, "copy": limits.copy_rate(self._device, small=small)}
 
-    def prepare(self, *, names: list[str], own_files: bool = False) -> dict[str, Any]:
-        """Make contenders ready; all but ours share one set of tensors, unless each loads its own files."""
+    def prepare(self, *, names: list[str], own_files: bool = False, load: bool = True) -> dict[str, Any]:
+        """Make contenders ready; all but ours share one set of tensors, unless each loads its own files.
+
+        Without `load` a clip of ours is going to load what it needs.
+        """
         made = [self._make(name) for name in names]
         before, began = memory.now(self._device), time.perf_counter()
         sharing = [contender for contender in made if not own_files and contender.name not in WAYS]
         weights = self._shared() if sharing else {}
         for contender in made:
-            contender.take(weights) if contender in sharing else contender.load()
+            if contender in sharing:
+                contender.take(weights)
+            elif load or contender.name not in WAYS:
+                contender.load()
         synchronize(self._device)
         self._contenders |= {contender.name: contender for contender in made}
         return {"seconds": time.perf_counter() - began, "before": before}

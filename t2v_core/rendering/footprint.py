@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -43,8 +43,7 @@ _LATENTS_HELD = 10
 # the threads' stacks and what the heap can't give back.
 _LIBRARIES = {"cuda": 80 * 2**20, "cpu": 60 * 2**20}
 
-
-_TORN_HEAP = 1.4
+_TORN_HEAP = 1.7
 """How much of a CPU's heap tensors of changing sizes take, for each byte of theirs: measured by benchmarks.memory."""
 
 
@@ -93,15 +92,21 @@ class Footprint:
         self._growths: dict[object, Growth] = {}
         self._peaks: dict[object, int] = {}
 
-    def peak(self, clip: ClipShape, rung: Measures, *, chunk: int) -> int:
-        """Bytes of the device's memory that a run takes on a rung at most; `chunk` frames are decoded at once."""
+    def peak(self, clip: ClipShape, rung: Measures, *, chunk: int, loaded: Collection[Part] = tuple(Part)) -> int:
+        """Bytes of the device's memory that a run takes on a rung at most.
+
+        `chunk` frames are decoded at once, and the parts `loaded` are there before it begins with the text.
+        """
         stages = {
             Part.TEXT: self._text(clip.text_chunks),
             Part.UNET: self._sampling(clip, rung) + _LATENTS_HELD * 4 * self._config.unet.in_dim * clip.cells,
             Part.AUTOENCODER: self._decoding(clip, chunk) + 4 * self._config.unet.in_dim * clip.cells,
         }
         torn = _TORN_HEAP if self._kind == "cpu" else 1
-        most = max(self._resident(part, rung) + round(torn * held) for part, held in stages.items())
+        most = max(
+            self._resident(part, rung, loaded if part is Part.TEXT else tuple(Part)) + round(torn * held)
+            for part, held in stages.items()
+        )
         return most + _LIBRARIES.get(self._kind, 0)
 
     def weights(self, part: Part) -> int:
@@ -116,12 +121,12 @@ class Footprint:
         """Bytes of the whole model."""
         return sum(self.weights(part) for part in Part)
 
-    def _resident(self, working: Part, rung: Measures) -> int:
-        """The weights that are on the device while a part works."""
+    def _resident(self, working: Part, rung: Measures, loaded: Collection[Part] = tuple(Part)) -> int:
+        """The weights that are on the device while a part works, its own and of those loaded what may stay."""
         own = self.weights(working)
         if rung.blocks and working is Part.UNET:
             own = streamed_bytes(self._network(working))
-        others = (part for part in Part if part is not working and not rung.sends_away(part, working=working))
+        others = (part for part in loaded if part is not working and not rung.sends_away(part, working=working))
         return own + sum(map(self.weights, others))
 
     def _text(self, chunks: int) -> int:

@@ -175,8 +175,9 @@ class LocalRenderer:
             # By then whoever has the device now will have left it: ourselves, or a WebUI's image model.
             free += self._model.weights if self._model and traits_of(plan.device).is_cpu else memory_held(plan.device)
         footprint = footprint_of(folder.config, formats, device=plan.device)
-        clip = self._shape(request, folder)
-        return plan_memory(footprint, clip, device=plan.device, asked=request.memory, free=free), free
+        clip, model = self._shape(request, folder), self._model
+        loaded = model.loaded if model is not None and model.serves(folder, plan) else ()
+        return plan_memory(footprint, clip, device=plan.device, asked=request.memory, free=free, loaded=loaded), free
 
     def _shape(self, request: GenerationRequest, folder: ModelFolder) -> ClipShape:
         script, cell = script_of(request), folder.config.vae.downsampling

@@ -79,6 +79,11 @@ class LocalModel:
         """Bytes of the weights that are loaded."""
         return self._residence.bytes_loaded
 
+    @property
+    def loaded(self) -> tuple[Part, ...]:
+        """The parts that are loaded."""
+        return tuple(part for part in Part if part in self._residence)
+
     def wear(self, loras: Loras, *, cfg_scale: float) -> None:
         """Have these LoRAs from now on; a part is changed when it's next used, and only if others are in it."""
         self._loras.wanted = loras.doses
@@ -95,6 +100,7 @@ class LocalModel:
             device=self._plan.device,
             asked=request.memory,
             free=None if free is None else free + self._residence.bytes_on_device,
+            loaded=self.loaded,
         )
         self._decode_chunk = plan.decode_chunk
         self._clip = clip

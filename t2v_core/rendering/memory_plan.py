@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from t2v_core.models.modelscope.checkpoint import Part
@@ -38,13 +39,23 @@ class MemoryPlan:
 
 
 def plan_memory(
-    footprint: Footprint, clip: ClipShape, *, device: str, asked: str = AUTO, free: int | None = None
+    footprint: Footprint,
+    clip: ClipShape,
+    *,
+    device: str,
+    asked: str = AUTO,
+    free: int | None = None,
+    loaded: Collection[Part] = tuple(Part),
 ) -> MemoryPlan:
-    """The rung that was asked for, or the fastest one that fits into `free` bytes (None: unknown, so the fastest)."""
+    """The rung that was asked for, or the fastest one that fits into `free` bytes (None: unknown, so the fastest).
+
+    The parts `loaded` are there before the run.
+    """
     rungs = _rungs(footprint, device) if asked == AUTO else (find_rung(asked, device=device),)
     plan = None
     for rung in rungs:
-        plan = _plan(footprint, clip, rung, device=device, free=free)
+        peak_of = functools.partial(footprint.peak, clip, rung, loaded=loaded)
+        plan = _plan(peak_of, clip, rung, device=device, free=free)
         if free is None or plan.peak * _MARGIN <= free:
             break
     assert plan is not None
@@ -59,14 +70,14 @@ def _rungs(footprint: Footprint, device: str) -> Sequence[Measures]:
     return rungs
 
 
-def _plan(footprint: Footprint, clip: ClipShape, rung: Measures, *, device: str, free: int | None) -> MemoryPlan:
+def _plan(peak_of: Callable[..., int], clip: ClipShape, rung: Measures, *, device: str, free: int | None) -> MemoryPlan:
     """The plan on one rung, with as many frames decoded at once as don't raise the peak beyond what is free."""
-    alone = footprint.peak(clip, rung, chunk=1)
+    alone = peak_of(chunk=1)
     # A CPU takes as long for each frame of several as for one alone.
     if rung.halves or kind_of(device) == "cpu":
         return MemoryPlan(rung, 1, alone)
     for chunk in range(min(LARGEST_CHUNK, clip.frames), 1, -1):
-        peak = footprint.peak(clip, rung, chunk=chunk)
+        peak = peak_of(chunk=chunk)
         if peak == alone or (free is not None and peak * _MARGIN <= free):
             return MemoryPlan(rung, chunk, peak)
     return MemoryPlan(rung, 1, alone)

@@ -28,6 +28,7 @@ class Residence:
     def __init__(self, device: str) -> None:
         self._device = device
         self._parts: dict[Part, nn.Module] = {}
+        self._last: Part | None = None
         self._rung = RUNGS[0]
         self._stream: BlockStream | None = None
         self._pinned = traits_of(device).pinned
@@ -47,6 +48,9 @@ class Residence:
 
     def part(self, name: Part, load: Load) -> nn.Module:
         """A part on the device, or streamed to it; `load` is called if it isn't loaded."""
+        if name is not self._last and kind_of(self._device) == "cpu":
+            empty_cache(self._device)  # or what the last part worked in would lie beside this one's weights
+        self._last = name
         self._make_room(name)
         if name not in self._parts:
             self._parts[name] = load("cpu" if self._streams(name) else self._device)

@@ -134,6 +134,16 @@ def test_the_fastest_rung_that_fits_is_chosen(full_size, free, rung):
     assert plan.rung.name == rung
 
 
+def test_what_is_not_loaded_yet_lies_not_beside_the_text_tower(full_size):
+    clip, text = ClipShape(16, 32, 32, guided=True), find_rung("text", device="cuda")
+    first, later = (full_size.peak(clip, text, chunk=1, loaded=parts) for parts in ((), Part))
+    assert later > first >= full_size.weights(Part.UNET) + full_size.weights(Part.AUTOENCODER)
+    plans = [plan_memory(full_size, clip, device="cuda", free=int(3.9e9), loaded=parts) for parts in ((), Part)]
+    assert [plan.rung.name for plan in plans] == ["text", "parts"]
+    everything = find_rung("all", device="cuda")
+    assert full_size.peak(clip, everything, chunk=1, loaded=()) == full_size.peak(clip, everything, chunk=1)
+
+
 def test_a_rung_that_was_asked_for_is_taken_whatever_is_free(full_size):
     clip = ClipShape(16, 32, 32, guided=True)
     assert plan_memory(full_size, clip, device="cuda", asked="slices", free=10**12).rung.name == "slices"
