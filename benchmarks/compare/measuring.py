@@ -32,6 +32,8 @@ class Found:
     sampling: list[float] = field(default_factory=list)
     peak: int | None = None
     above: int | None = None
+    grown: int | None = None
+    """What the peak is above what was there when the go began; not of whole clips."""
     result: npt.NDArray[np.float32] | None = None
     said: list[str] = field(default_factory=list)
     problem: str = ""
@@ -162,11 +164,11 @@ def measure_memory(bench: Bench, precision: str, case: Case, *, name: str, found
     try:
         with Worker(bench, precision) as worker:
             before = worker.ask("prepare", names=[name], own_files=whole, load=not whole)["before"]
-            if not whole:
-                worker.ask("forget_peak")
+            began = None if whole else worker.ask("forget_peak")["now"]
             found.hear(name, worker.ask(**case.question, name=name))
             found.peak = worker.ask("peak")["peak"]
             found.above = found.peak - before - estimate.weight_bytes(bench.config, precision)
+            found.grown = None if began is None else found.peak - began
     except WorkerError as error:
         log.info("    memory of %s: %s", name, error)
 

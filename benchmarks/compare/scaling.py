@@ -100,7 +100,7 @@ def _measure(
         if size not in peaks:
             peaks[size] = Found()
             measuring.measure_memory(bench, precision, Case(STEP, sizes[size]), name=name, found=peaks[size])
-        row["above"] = peaks[size].above
+        row["above"] = peaks[size].grown
     return rows
 
 
