@@ -149,6 +149,7 @@ function txt2video_downloading(...values) {
 function txt2video_with_chosen(_, ...values) {
     const clip = txt2videoChosenClip();
     const chosen = clip ? {key: clip.dataset.key, frame: txt2videoFrameOf(clip)} : {};
+    chosen.frames_shown = Boolean(txt2videoElement("frames_gallery")?.offsetParent);
     return [JSON.stringify(chosen), ...values];
 }
 

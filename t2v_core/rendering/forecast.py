@@ -6,6 +6,7 @@ import dataclasses
 import json
 import logging
 import math
+import statistics
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ logger = logging.getLogger(__name__)
 
 KEPT = 200
 """How many measurements are remembered, the newest."""
+
+_ALIKE = 5
+"""Of so many clips of one size, the newest, the middle one counts: others may have kept the machine busy meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,18 +72,19 @@ class Forecast:
 
 
 def foretell(work: Work, known: Iterable[Measurement], *, loaded: bool) -> float | None:
-    """Seconds of one clip, by the comparable measurement that is nearest in size.
+    """Seconds of one clip, by the comparable measurements that are nearest in size.
 
     Sampling takes its time per pass and cell, decoding per cell.
     """
     comparable = [measured for measured in known if measured.work.compares_with(work)]
     if not comparable:
         return None
-    nearest = min(reversed(comparable), key=lambda measured: abs(math.log(measured.work.cells / work.cells)))
-    growth = work.cells / nearest.work.cells
-    sampling = nearest.sampling * growth * work.passes / nearest.work.passes
+    cells = min((measured.work.cells for measured in comparable), key=lambda cells: abs(math.log(cells / work.cells)))
+    nearest = [measured for measured in comparable if measured.work.cells == cells][-_ALIKE:]
+    sampling = statistics.median_low(measured.sampling / measured.work.passes for measured in nearest) * work.passes
+    decoding = statistics.median_low(measured.decoding for measured in nearest)
     loading = 0.0 if loaded else max(measured.loading for measured in comparable)
-    return loading + sampling + nearest.decoding * growth
+    return loading + (sampling + decoding) * work.cells / cells
 
 
 class Watch:

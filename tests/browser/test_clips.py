@@ -79,6 +79,25 @@ def test_the_frames_are_shown(page: Page):
     page.wait("t.find('frames_gallery').querySelectorAll('.thumbnail-item img, .thumbnail-lg img').length === 5")
 
 
+def test_the_frames_are_hidden_again_and_before_those_of_another_clip_come(page: Page):
+    shown, hidden = (f"{there}(t.find('frames_gallery') || {{}}).offsetParent" for there in ("!!", "!"))
+    page.generate(prompt=PROMPT, steps=2, frames=3, count=1)
+    for wanted in (shown, hidden, shown):
+        page.press("show_frames")
+        page.wait(wanted)
+    page.generate(prompt=PROMPT, steps=2, frames=4, count=1)
+    page.wait(hidden)
+    page.press("show_frames")
+    page.wait("t.find('frames_gallery').querySelectorAll('.thumbnail-item img, .thumbnail-lg img').length === 4")
+    page.press("delete")
+    page.wait(hidden)
+
+
+def test_the_time_that_a_clip_took_is_told_at_once(page: Page):
+    page.generate(prompt=PROMPT, steps=2, frames=6, count=1)
+    page.wait("/^About/.test(t.find('forecast').textContent.trim())")
+
+
 def test_several_clips_play_in_step(page: Page):
     page.generate(prompt=PROMPT, steps=2, count=3)
     page.wait("t.clips().length === 3 && t.clips().every((video) => video.readyState >= 2 && !video.paused)")

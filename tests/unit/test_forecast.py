@@ -29,11 +29,22 @@ def test_time_grows_with_cells_and_passes():
     assert foretell(larger, [MEASURED], loaded=True) == 100 * 3 / 2 + 30
 
 
-def test_the_measurement_nearest_in_size_decides_and_of_two_the_newer():
-    large = Measurement(dataclasses.replace(WORK, cells=8000), 0.0, 1000.0, 0.0)
-    newer = dataclasses.replace(large, sampling=900.0)
+def test_the_measurements_nearest_in_size_decide():
+    large = Measurement(dataclasses.replace(WORK, cells=8000), 0.0, 900.0, 0.0)
     wanted = dataclasses.replace(WORK, cells=4000)
-    assert foretell(wanted, [MEASURED, large, newer], loaded=True) == 450
+    assert foretell(wanted, [MEASURED, large], loaded=True) == 450
+
+
+@pytest.mark.parametrize("slow_one", [0, 1, 2, 3])
+def test_a_clip_that_others_slowed_down_spoils_no_forecast(slow_one):
+    known = [dataclasses.replace(MEASURED, sampling=100.0 + number) for number in range(4)]
+    known[slow_one] = dataclasses.replace(MEASURED, sampling=3000.0, decoding=400.0)
+    assert foretell(WORK, known, loaded=True) == pytest.approx(111, abs=2)
+
+
+def test_a_machine_that_has_become_slower_is_believed():
+    slower = [dataclasses.replace(MEASURED, sampling=200.0)] * 3
+    assert foretell(WORK, [MEASURED] * 5 + slower, loaded=True) == 210
 
 
 @pytest.mark.parametrize("change", [{"model": "other"}, {"device": "cuda"}, {"precision": "bf16"}])

@@ -193,6 +193,8 @@ def test_the_buttons_under_the_player(maker, surroundings):
         assert picture.tobytes() == frames[index].tobytes()
     (gallery,) = actions.frames(chosen)
     assert len(gallery["value"]) == 4
+    (gallery,) = actions.frames(json.dumps({**json.loads(chosen), "frames_shown": True}))
+    assert (gallery["value"], gallery["visible"]) == (None, False)
     (download,) = actions.zip(chosen, json.dumps(keys))
     assert Path(download["value"]).stat().st_size > 0
     actions.open_folder(chosen)

@@ -40,9 +40,15 @@ class ClipActions:
         return []
 
     def frames(self, chosen: str) -> list[Any]:
-        """The gallery with the frames of the chosen clip."""
+        """The gallery with the frames of the chosen clip; without any, where the page shows some."""
+        if said_by_page(chosen).get("frames_shown"):
+            return [self.no_frames()]
         frames = itertools.islice(iterate_frames(film_of(self._clip(chosen))), MOST_FRAMES)
         return [update(value=[Image.fromarray(frame) for frame in frames], visible=True)]
+
+    def no_frames(self) -> Any:
+        """The gallery, hidden."""
+        return update(value=None, visible=False)
 
     def frame(self, chosen: str, which: str) -> list[Any]:
         """One frame of the chosen clip, for another tab."""

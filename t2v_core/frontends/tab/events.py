@@ -161,6 +161,8 @@ def _connect_clips(actions: ClipActions, *, parts: Parts) -> None:
     on(parts["open_folder"], actions.open_folder, inputs=[], outputs=[])
     on(parts["zip"], actions.zip, inputs=[parts["keys"]], outputs=[parts["download"]])
     on(parts["show_frames"], actions.frames, inputs=[], outputs=[parts["frame_gallery"]])
+    # Other clips have other frames.
+    parts["keys"].change(fn=actions.no_frames, inputs=[], outputs=[parts["frame_gallery"]], show_progress=False)
     on(parts["delete"], actions.delete, inputs=[parts["keys"]], outputs=[parts["player"], parts["keys"]])
     parts["save_copy"].click(fn=None, **script("txt2video_save_copy"), inputs=[], outputs=[])
     for name, button in parts.items():
@@ -202,8 +204,11 @@ def _connect_recipes(surroundings: Surroundings, tab: Tab, maker: Maker, *, prom
         )
 
 
-def keep_forecast(page: Any, maker: Maker, *, fields: Mapping[str, Any], line: Any) -> None:
-    """Say what the values will take, from when the page opens on, and again whenever one of them changes."""
+def keep_forecast(page: Any, maker: Maker, *, fields: Mapping[str, Any], keys: Any, line: Any) -> None:
+    """Say what the values will take, from when the page opens on, and again when one of them or the clips change.
+
+    A clip that has been made tells how long the next one will take.
+    """
 
     def forecast(*values: Any) -> str:
         return maker.forecast(dict(zip(fields, values, strict=True)))
@@ -211,8 +216,8 @@ def keep_forecast(page: Any, maker: Maker, *, fields: Mapping[str, Any], line: A
     event: dict[str, Any] = {"fn": forecast, "inputs": list(fields.values()), "outputs": [line], "show_progress": False}
     event["preprocess"] = False
     page.load(**event)
-    for name in WEIGHTY:
-        fields[name].change(**event)
+    for changing in (keys, *(fields[name] for name in WEIGHTY)):
+        changing.change(**event)
 
 
 def keep_duration(page: Any, *, fields: Mapping[str, Any], line: Any) -> None:

@@ -64,7 +64,7 @@ def build(surroundings: Surroundings, maker: Maker) -> gr.Blocks:
         fields |= {"prompt": prompts.prompt, "negative_prompt": prompts.negative_prompt}
         fields = {name: fields[name] for name in FIELDS}
         surroundings.connect(events.connect(surroundings, maker, prompts=prompts, fields=fields, parts=parts))
-        events.keep_forecast(page, maker, fields=fields, line=parts["forecast"])
+        events.keep_forecast(page, maker, fields=fields, keys=parts["keys"], line=parts["forecast"])
         events.keep_duration(page, fields=fields, line=parts["duration"])
         first_run.connect(page, surroundings, parts=first, model=fields["model"])
     keep_out_of_api(page)
@@ -155,7 +155,7 @@ def _results(surroundings: Surroundings) -> dict[str, Any]:
                 ("open_folder", FOLDER, "Open the folder that the clips lie in"),
                 ("save_copy", SAVE, "Save a copy of the chosen clip"),
                 ("zip", ZIP, "Download all these clips in one zip"),
-                ("show_frames", FRAMES, "Show the frames of the chosen clip"),
+                ("show_frames", FRAMES, "Show the frames of the chosen clip, or hide them"),
                 ("delete", DELETE, "Delete the chosen clip from the disk"),
             ):
                 made[name] = surroundings.tool_button(symbol, elem_id=f"{TAB_ID}_{name}", tooltip=tooltip)
