@@ -36,8 +36,8 @@ _SMALL, _LARGE = 24 * 2**20, 96 * 2**20
 """Bytes of the maps' sums that are made at once: what a processor's caches hold, and more where the kernel's sums would
 have to be made again for each part."""
 
-_KERNEL_AT_ONCE = 128 * 2**20
-"""Bytes of a kernel's sums that are made at once."""
+_KERNEL_AT_ONCE = 48 * 2**20
+"""Bytes of a kernel's sums that are made at once: more go to memory and back before they are multiplied."""
 
 _WORTH_IT = 0.85
 """The share of the usual time that makes it worth it."""
