@@ -309,3 +309,21 @@ def test_help_is_quick_for_it_loads_no_torch():
     script = "import sys; from t2v_core.frontends.cli.parser import build_parser; build_parser().format_help();"
     script += "sys.exit(len({'torch', 'cv2', 'moviepy', 'tqdm', 'einops', 'huggingface_hub'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [({}, "50000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "PASSIVE"}, "None")],
+)
+def test_threads_that_wait_sleep_sooner_unless_the_user_says_otherwise(said, expected):
+    script = (
+        "import os, runpy, sys\n"
+        "from t2v_core.frontends import cli\n"
+        "cli.main = lambda: print(os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules)\n"
+        "runpy.run_module('t2v_core', run_name='__main__')"
+    )
+    usual = {name: value for name, value in os.environ.items() if name not in {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env={**usual, **said}, check=True, stdout=subprocess.PIPE, text=True
+    )
+    assert done.stdout.split() == [expected, "False"]
