@@ -163,7 +163,7 @@ def measure_memory(bench: Bench, precision: str, case: Case, *, name: str, found
     whole = case.what == "end-to-end"
     try:
         with Worker(bench, precision) as worker:
-            before = worker.ask("prepare", names=[name], own_files=whole, load=not whole)["before"]
+            before = worker.ask("prepare", names=[name], own_files=whole)["before"]
             began = None if whole else worker.ask("forget_peak")["now"]
             found.hear(name, worker.ask(**case.question, name=name))
             found.peak = worker.ask("peak")["peak"]

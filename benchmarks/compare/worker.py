@@ -84,10 +84,10 @@ class Desk:
         peak, by = limits.matrix_peak(self._device, DTYPES[self._precision], small=small)
         return {"flops": peak, "by": by, "copy": limits.copy_rate(self._device, small=small)}
 
-    def prepare(self, *, names: list[str], own_files: bool = False, load: bool = True) -> dict[str, Any]:
+    def prepare(self, *, names: list[str], own_files: bool = False) -> dict[str, Any]:
         """Make contenders ready; all but ours share one set of tensors, unless each loads its own files.
 
-        Without `load` a clip of ours is going to load what it needs.
+        Then ours waits for the clip, which loads what it needs.
         """
         made = [self._make(name) for name in names]
         before, began = memory.now(self._device), time.perf_counter()
@@ -96,7 +96,7 @@ class Desk:
         for contender in made:
             if contender in sharing:
                 contender.take(weights)
-            elif load or contender.name not in WAYS:
+            elif not (own_files and contender.name in WAYS):
                 contender.load()
         synchronize(self._device)
         self._contenders |= {contender.name: contender for contender in made}

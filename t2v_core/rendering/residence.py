@@ -48,9 +48,6 @@ class Residence:
 
     def part(self, name: Part, load: Load) -> nn.Module:
         """A part on the device, or streamed to it; `load` is called if it isn't loaded."""
-        if name is not self._last and kind_of(self._device) == "cpu":
-            empty_cache(self._device)  # or what the last part worked in would lie beside this one's weights
-        self._last = name
         self._make_room(name)
         if name not in self._parts:
             self._parts[name] = load("cpu" if self._streams(name) else self._device)
@@ -107,8 +104,10 @@ class Residence:
         leaving = [name for name in self._parts if self._rung.sends_away(name, working=working)]
         for name in leaving:
             self._send_away(name)
-        if leaving and kind_of(self._device) == "cpu":
+        # What the last part worked in would lie beside this one's weights.
+        if (leaving or working is not self._last) and kind_of(self._device) == "cpu":
             empty_cache(self._device)
+        self._last = working
 
     def _bring(self, name: Part) -> nn.Module:
         part = self._parts[name]
