@@ -58,7 +58,7 @@ def wish_of(options: argparse.Namespace) -> Wish:
     bench = Bench(folder, config, options.device, options.small, options.threads, options.memory)
     sizes = options.sizes or ([TINY_SIZE] if options.small else list(SIZES.values()) if cuda else
                               [SIZES["128x128x8"], SIZES["256x256x16"]])  # fmt: skip
-    precisions = options.precisions or (("fp16", "bf16") if cuda else ("fp32", "bf16"))
+    precisions = options.precisions or (("fp16", "bf16") if cuda else _of_processor())
     steps = options.steps or (25 if cuda else 4)
     sampler = options.sampler or ("DPM++ 2M" if cuda else "DDIM")
     whats = options.what or [what for what in WHATS if cuda or what != GUIDED]
@@ -108,7 +108,7 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--precisions",
         type=_some_of(ITEM_BYTES),
-        help="number formats; default: fp32,bf16 on a CPU, fp16,bf16 on a GPU",
+        help="number formats; default: fp16,bf16 on a GPU, fp32 on a CPU, and bf16 where it multiplies that",
     )
     everybody = (*WAYS, *PEERS)
     add(
@@ -145,6 +145,12 @@ def _some_of(known: Collection[str]) -> Callable[[str], tuple[str, ...]]:
 
 def _sizes(text: str) -> list[Size]:
     return [parse_size(part) for part in text.split(",")]
+
+
+def _of_processor() -> tuple[str, ...]:
+    from t2v_core.rendering.devices import traits_of
+
+    return tuple(name for name in ("fp32", "bf16") if name in traits_of("cpu").computes)
 
 
 def _device() -> str:

@@ -25,6 +25,8 @@ COMPILED, GRAPHED = "compiled", "graphed"
 WAYS = (OURS, f"{OURS} {GRAPHED}", f"{OURS} {COMPILED}", f"{OURS} {COMPILED} {GRAPHED}")
 """Ours by how the network's kernels get to a GPU: each further word is a setting of the program."""
 
+_FAR_FROM_USUAL = ("AMX", "AVX2")
+"""Kernels that make a processor much faster or slower than others of its name, which have AVX-512."""
 _UNTOLD = re.compile(r"\((R|TM)\)| Processor$")
 
 
@@ -48,7 +50,8 @@ class Session:
     def device(self) -> str:
         """What computed: the GPU's name, or the processor's without what all of its maker's have in theirs."""
         name = self.machine.get("gpu") or _UNTOLD.sub("", self.machine["processor"])
-        return f"{name} with AMX" if self.machine.get("tiles") else name
+        has = "AMX" if self.machine.get("tiles") else self.machine.get("vectors")
+        return f"{name} with {has}" if has in _FAR_FROM_USUAL else name
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,8 +76,8 @@ class Desk:
         gpu = torch.cuda.get_device_name(self._device) if self._device.startswith("cuda") else ""
         free = torch.cuda.mem_get_info(self._device)[0] if gpu else psutil.virtual_memory().available
         tiles = not gpu and cpu_kernels.multiplies_tiles()
-        threads = torch.get_num_threads()
-        return {"torch": torch.__version__, "threads": threads, "gpu": gpu, "tiles": tiles, "free": free}
+        kernels = {"tiles": tiles, "vectors": "" if gpu else torch.backends.cpu.get_cpu_capability()}
+        return {"torch": torch.__version__, "threads": torch.get_num_threads(), "gpu": gpu, **kernels, "free": free}
 
     def limits(self, *, small: bool) -> dict[str, Any]:
         """The machine's peak in this number format, and its copy rate."""

@@ -57,6 +57,8 @@ class Costs(NamedTuple):
 
 _COSTS, _COSTS_ON_INTEL = Costs(1.1, 90, 35, 60e6), Costs(1.3, 157, 55, 18e6)
 """On Intel's processors all products are faster, so that sums weigh more."""
+_COSTS_WITHOUT_AVX512 = _COSTS._replace(weight=110)
+"""Products of few rows with a kernel's sums, as small maps have them, are slow there."""
 
 
 class OverPlaces:
@@ -148,9 +150,16 @@ def _pays(maps: Tensor, products: int, usual: int, *, sums: int, taps: int, pair
         return False
     before, after = pair
     pairs = before * after
-    costs = _COSTS_ON_INTEL if cpu_kernels.is_intel() else _COSTS
+    costs = _costs()
     takes = (costs.product * products + costs.weight * taps) * pairs + costs.sum * sums * (before + after) + costs.calls
     return takes < _WORTH_IT * usual * pairs
+
+
+def _costs() -> Costs:
+    """What parts of the work take on this processor."""
+    if not cpu_kernels.has_avx512():
+        return _COSTS_WITHOUT_AVX512
+    return _COSTS_ON_INTEL if cpu_kernels.is_intel() else _COSTS
 
 
 def _parts(maps: Tensor, *, bytes_at_once: int) -> Iterator[tuple[slice, slice]]:

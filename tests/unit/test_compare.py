@@ -20,6 +20,7 @@ from benchmarks.compare.results import WAYS
 from benchmarks.compare.sizes import FULL, SMALL, Size, parse_size
 from benchmarks.compare.weights import DIFFUSERS, ORIGINAL, build
 from t2v_core.models.modelscope.checkpoint import Part
+from t2v_core.rendering import devices
 
 HAS_PEERS = all(importlib.util.find_spec(name) for name in ("diffusers", "modelscope", "transformers"))
 
@@ -317,6 +318,20 @@ def test_the_peak_is_a_rate():
     rate, by = limits.matrix_peak("cpu", torch.float32, small=True)
     assert 1e8 < rate < 1e14
     assert by
+
+
+@pytest.mark.parametrize(("seconds", "calls"), [(0.1, 6), (8.0, 1)])
+def test_a_product_that_takes_long_is_measured_once(seconds, calls, monkeypatch):
+    ends = []
+    monkeypatch.setattr(limits.time, "perf_counter", lambda: seconds * len(ends))
+    assert limits._fastest(lambda: ends.append(1), device="cpu") == pytest.approx(seconds)
+    assert len(ends) == calls
+
+
+@pytest.mark.parametrize(("computes", "usual"), [(("fp32",), ("fp32",)), (("fp32", "bf16"), ("fp32", "bf16"))])
+def test_a_processor_is_measured_in_what_it_multiplies(computes, usual, tmp_path, monkeypatch):
+    monkeypatch.setattr(devices, "traits_of", lambda device: devices.Traits("cpu", "CPU", computes=computes))
+    assert wish(folder=tmp_path).precisions == usual
 
 
 def test_what_does_not_fit_is_known_before():

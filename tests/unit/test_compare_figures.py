@@ -57,6 +57,20 @@ def test_what_was_measured_on_another_machine_stays(tmp_path):
     assert "3.00" not in table.console(kept, elsewhere)
 
 
+@pytest.mark.parametrize(
+    ("kernels", "name"),
+    [
+        ({}, "AMD EPYC"),  # of figures that are older than this distinction
+        ({"tiles": False, "vectors": "AVX512"}, "AMD EPYC"),
+        ({"tiles": False, "vectors": "AVX2"}, "AMD EPYC with AVX2"),
+        ({"tiles": True, "vectors": "AVX512"}, "AMD EPYC with AMX"),
+    ],
+)
+def test_processors_of_one_name_and_other_kernels_are_told_apart(kernels, name):
+    machine = {**SESSION.machine, "processor": "AMD EPYC Processor", **kernels}
+    assert dataclasses.replace(SESSION, machine=machine).device == name
+
+
 def test_the_table_says_the_share_and_the_limit():
     rows = [row("ours", 2.0, 4.0, 3.0, peak=5_000_000_000, error=1e-6, against="Diffusers"), row("Diffusers", 6.0)]
     lines = table.markdown([rows]).splitlines()

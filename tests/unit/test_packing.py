@@ -52,6 +52,11 @@ def unet(dtype: torch.dtype = torch.float32) -> nn.Module:
     return filled(UNet3D(SMALL), dtype)
 
 
+def on_processor(monkeypatch, *, is_intel: bool, has_avx512: bool) -> None:
+    monkeypatch.setattr(cpu_kernels, "is_intel", lambda: is_intel)
+    monkeypatch.setattr(cpu_kernels, "has_avx512", lambda: has_avx512)
+
+
 def inputs(batch: int, frames: int, height: int, width: int, dtype: torch.dtype = torch.float32):
     generator = torch.Generator().manual_seed(1)
     latents = torch.randn(batch, 4, frames, height, width, generator=generator).to(dtype)
@@ -61,6 +66,31 @@ def inputs(batch: int, frames: int, height: int, width: int, dtype: torch.dtype 
 
 def bits(network: nn.Module) -> dict[str, torch.Tensor]:
     return {name: weight.clone() for name, weight in network.state_dict().items()}
+
+
+@needs_kernels
+@pytest.mark.parametrize("has_avx512", [False, True])
+def test_what_follows_a_product_is_the_same_in_its_pass_and_in_one_of_its_own(has_avx512, monkeypatch):
+    on_processor(monkeypatch, is_intel=False, has_avx512=has_avx512)
+    linear, conv = filled(layers.Linear(32, 48)), filled(Conv2d(32, 48, 3, padding=1))
+    rows, maps = torch.randn(5, 32), torch.randn(2, 32, 6, 7).contiguous(memory_format=torch.channels_last)
+    more, more_maps = torch.randn(5, 48), torch.randn(2, 48, 6, 7).contiguous(memory_format=torch.channels_last)
+    packed = cpu_kernels.Packed(linear.weight, linear.bias)
+    packed_conv = PackedConv(conv.weight, conv.bias, padding=1)
+    before = more.clone(), more_maps.clone()
+    with torch.inference_mode():
+        product, maps_made = linear(rows), conv(maps)
+        pairs = [
+            (packed(rows, plus=more), product + more),
+            (cpu_kernels.linear(rows, linear.weight, linear.bias, plus=more), product + more),
+            (packed.gelu(rows), torch.nn.functional.gelu(product)),
+            (packed.times(rows, more), product * more),
+            (packed_conv(maps, plus=more_maps), maps_made + more_maps),
+        ]
+    for found, wanted in pairs:
+        assert torch.allclose(found, wanted, atol=1e-5)
+    assert torch.equal(more, before[0])
+    assert torch.equal(more_maps, before[1])
 
 
 @needs_kernels
@@ -272,19 +302,27 @@ def test_a_network_gives_the_same_with_winograds_products(monkeypatch):
         (OverFrames, False, (1, 1280, 5, 256), torch.float32),  # two fours for five frames
     ],
 )
-@pytest.mark.parametrize("is_intel", [False, True])
+@pytest.mark.parametrize(("is_intel", "has_avx512"), [(False, True), (True, True), (False, False), (True, False)])
 def test_winograds_products_are_for_many_places_of_many_channels_in_float32(
-    form, pays, shape, dtype, *, is_intel, monkeypatch
+    form, pays, shape, dtype, *, is_intel, has_avx512, monkeypatch
 ):
-    monkeypatch.setattr(cpu_kernels, "is_intel", lambda: is_intel)
+    on_processor(monkeypatch, is_intel=is_intel, has_avx512=has_avx512)
     channels = 320 if form is OverPlaces else 1280
     assert form.pays(torch.empty(shape, dtype=dtype, device="meta"), channels=channels) is pays
 
 
 @pytest.mark.parametrize("is_intel", [False, True])
 def test_sums_weigh_more_where_products_are_fast(is_intel, monkeypatch):
-    monkeypatch.setattr(cpu_kernels, "is_intel", lambda: is_intel)
+    on_processor(monkeypatch, is_intel=is_intel, has_avx512=True)
     assert OverFrames.pays(torch.empty(1, 320, 16, 1024, device="meta"), channels=320) is not is_intel
+
+
+@pytest.mark.parametrize("has_avx512", [False, True])
+def test_a_kernels_sums_weigh_more_where_products_of_few_rows_are_slow(has_avx512, monkeypatch):
+    on_processor(monkeypatch, is_intel=False, has_avx512=has_avx512)
+    few, many = (torch.empty(count, 1280, 8, 8, device="meta") for count in (8, 16))
+    assert OverPlaces.pays(few, channels=1280) is has_avx512
+    assert OverPlaces.pays(many, channels=1280)
 
 
 @needs_kernels
