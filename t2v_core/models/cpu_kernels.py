@@ -27,7 +27,7 @@ _BY_PRODUCTS = 0
 """torch's number for attention without a fused kernel."""
 
 _USUAL_MAPS = 16, (32, 32)
-"""How many maps of which size a kernel is packed for before it has seen any."""
+"""How many maps of which size a kernel is packed for where nobody says."""
 
 
 class Packed:
@@ -74,19 +74,27 @@ class PackedConv:
     """A convolution's kernel (o, i, h, w) and its bias, in the order that oneDNN wants for maps of the last size seen.
 
     In another order oneDNN would turn the kernel in every call, which can take ten times as long as the convolution.
+    The first maps to expect are (n, i, h, w) `maps`.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, *, padding: Pair = 0, stride: Pair = 1) -> None:
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        *,
+        padding: Pair = 0,
+        stride: Pair = 1,
+        maps: torch.Size | None = None,
+    ) -> None:
         self._geometry = (_pair(padding), _pair(stride), (1, 1), 1)  # no dilation, one group
         self.is_in_order = _has_one_order(channels=weight.shape[0])
         """Whether its order holds for all maps, so that their size needn't be looked at."""
         self._bias = bias
         count, size = _USUAL_MAPS
-        self._pack(weight, for_maps=torch.Size((count, weight.shape[1], *size)))
+        self._pack(weight, for_maps=maps or torch.Size((count, weight.shape[1], *size)))
 
     def _pack(self, weight: Tensor, *, for_maps: torch.Size) -> None:
-        reorder = torch._C._nn.mkldnn_reorder_conv2d_weight  # pyright: ignore[reportAttributeAccessIssue]
-        self._weight = reorder(weight.contiguous().to_mkldnn(), *self._geometry, for_maps)
+        self._weight = _ops()._reorder_convolution_weight(weight.contiguous(), *self._geometry, for_maps)
         self._maps = for_maps
 
     def __call__(self, x: Tensor, *, plus: Tensor | None = None) -> Tensor:

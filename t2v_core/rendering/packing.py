@@ -25,7 +25,7 @@ def pack_while(read: Callable[[Completed], None]) -> None:
         Exception: what reading or packing raised; the other one ends at the next block.
     """
     blocks: SimpleQueue[nn.Module | None] = SimpleQueue()
-    over = threading.Event()
+    over, is_read = threading.Event(), threading.Event()
 
     def completed(block: nn.Module) -> None:
         if over.is_set():
@@ -36,15 +36,18 @@ def pack_while(read: Callable[[Completed], None]) -> None:
         try:
             read(completed)
         finally:
+            is_read.set()
             blocks.put(None)
 
-    # Threads of torch's that wait for each other must not wait for a core as well: reading has one of its own.
+    # Threads of torch's that wait for each other must not wait for a core as well: reading has one while it lasts.
     cores = torch.get_num_threads()
     with ThreadPoolExecutor(1, "reading", _work_alone) as thread:
         job = thread.submit(reading)
         try:
             with _threads(max(1, cores - 1)):
                 while (block := blocks.get()) is not None:
+                    if is_read.is_set():
+                        torch.set_num_threads(cores)
                     _pack(block)
         finally:
             over.set()

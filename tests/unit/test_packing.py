@@ -405,6 +405,27 @@ def test_a_network_can_be_arranged_for_a_size_before_its_first_latents(size, wor
         assert torch.equal(network(*inputs(1, 2, *size)), expected)
 
 
+@needs_kernels
+def test_kernels_are_packed_once_for_maps_that_were_announced(monkeypatch):
+    monkeypatch.setattr(cpu_kernels, "_has_one_order", lambda *, channels: False)
+    monkeypatch.setattr(winograd, "_WORTH_IT", 0)
+    network, packed, pack_kernel = unet(), [], PackedConv._pack
+
+    def note(self, weight, *, for_maps):
+        packed.append(self)
+        pack_kernel(self, weight, for_maps=for_maps)
+
+    monkeypatch.setattr(PackedConv, "_pack", note)
+    network.arrange_for(torch.empty(1, 4, 3, 16, 16, device="meta"), texts=1)
+    pack(network)
+    doubled = sum(isinstance(module, DoublingConv2d) for module in network.modules())
+    before = len(packed)
+    assert before > 4 * doubled > 0
+    with torch.inference_mode():
+        network(*inputs(1, 3, 16, 16))
+    assert len(packed) - before == 4 * doubled, "those without doubled maps aren't announced"
+
+
 @pytest.mark.parametrize("is_packed", [False, pytest.param(True, marks=needs_kernels)])
 @pytest.mark.parametrize("batch", [1, 2])
 def test_norms_over_a_whole_clip_see_channels_last_maps(batch, is_packed, monkeypatch):
@@ -556,20 +577,30 @@ def test_blocks_are_packed_while_another_thread_reads_and_all_of_them_by_the_end
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_reading_and_packing_share_the_cores_and_give_them_back(fails, monkeypatch):
-    seen, usual = [], torch.get_num_threads()
-    monkeypatch.setattr(packing, "pack", lambda block: seen.append(torch.get_num_threads()))
+    seen, packed, usual = [], threading.Event(), torch.get_num_threads()
+
+    def note(block):
+        seen.append(torch.get_num_threads())
+        if packed.is_set():
+            time.sleep(0.2)  # by then all is read
+        packed.set()
 
     def read(completed):
-        completed(nn.Linear(1, 1))
         seen.append(torch.get_num_threads())
+        completed(nn.Linear(1, 1))
+        packed.wait(10)
+        for _ in range(2):
+            completed(nn.Linear(1, 1))
         if fails:
             raise Cancelled
 
+    monkeypatch.setattr(packing, "pack", note)
     try:
         torch.set_num_threads(4)
         with contextlib.suppress(Cancelled):
             pack_while(read)
-        assert sorted(seen) == [1, 3]
+        assert seen[:2] == [1, 3]
+        assert seen[-1] == 4
         assert torch.get_num_threads() == 4
     finally:
         torch.set_num_threads(usual)

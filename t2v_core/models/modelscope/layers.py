@@ -46,8 +46,8 @@ class Packable(nn.Module, abc.ABC):
         """
         if not (self.is_emptied or self.is_packed):
             return super()._apply(fn, recurse)
-        here = torch.empty(0, dtype=self._dtype)
-        if (moved := fn(here)).device != here.device or moved.dtype is not here.dtype:
+        moved = fn(torch.empty(0, dtype=self._dtype, device="cpu"))
+        if moved.device.type != "cpu" or moved.dtype is not self._dtype:
             raise RuntimeError("a packed layer can't be moved or converted: unpack it first")
         return self
 
@@ -136,24 +136,25 @@ class Convolution(Packable):
 
     _first_form: type[Form] = PackedConv
     """The form to be packed in: that for the maps that were announced before."""
+    _first_maps: torch.Size | None = None
 
     def arrange_for(self, maps: Tensor) -> None:
         """Have the form that is the fastest for maps of this shape; a plain layer takes it when it's packed."""
         form = self._form_for(maps)
         if not self.is_packed:
-            self._first_form = form
+            self._first_form, self._first_maps = form, maps.shape
         elif not isinstance(self._packed, form):
-            self._packed = self._in_form(form, self._packed.unpacked())
+            self._packed = self._in_form(form, self._packed.unpacked(), maps.shape)
 
     @abc.abstractmethod
     def _form_for(self, maps: Tensor) -> type[Any]: ...
 
     @abc.abstractmethod
-    def _in_form(self, form: type[Any], kernel: Tensor) -> Form: ...
+    def _in_form(self, form: type[Any], kernel: Tensor, maps: torch.Size | None) -> Form: ...
 
     def _pack(self) -> None:
         weight = cast(Tensor, self.weight)
-        self._packed: Form = self._in_form(self._first_form, weight.flatten(3))
+        self._packed: Form = self._in_form(self._first_form, weight.flatten(3), self._first_maps)
         _give_up(self)
 
     def _unpack(self) -> None:
@@ -195,8 +196,12 @@ class Conv2d(nn.Conv2d, Convolution):
         is_usual = self.kernel_size == (3, 3) and self.padding == self.stride == (1, 1)
         return OverPlaces if is_usual and OverPlaces.pays(maps, channels=self.out_channels) else PackedConv
 
-    def _in_form(self, form: type[ByTaps | OverPlaces | PackedConv], kernel: Tensor) -> Form:
-        return form(kernel, self.bias) if issubclass(form, OverPlaces) else form(kernel, self.bias, **self._steps)
+    def _in_form(self, form: type[ByTaps | OverPlaces | PackedConv], kernel: Tensor, maps: torch.Size | None) -> Form:
+        if issubclass(form, OverPlaces):
+            return form(kernel, self.bias)
+        padding, stride = self._steps.values()
+        announced = {} if issubclass(form, ByTaps) else {"maps": maps}
+        return form(kernel, self.bias, padding=padding, stride=stride, **announced)
 
     @property
     def _steps(self) -> dict[str, tuple[int, int]]:
@@ -268,9 +273,9 @@ class FramewiseConv(nn.Conv3d, Convolution):
     def _form_for(self, maps: Tensor) -> type[OverFrames | PackedConv]:
         return OverFrames if OverFrames.pays(maps, channels=self.out_channels) else PackedConv
 
-    def _in_form(self, form: type[OverFrames | PackedConv], kernel: Tensor) -> Form:
+    def _in_form(self, form: type[OverFrames | PackedConv], kernel: Tensor, maps: torch.Size | None) -> Form:
         if form is PackedConv:
-            return PackedConv(kernel, self.bias, padding=_OVER_FRAMES)
+            return PackedConv(kernel, self.bias, padding=_OVER_FRAMES, maps=maps)
         return form(kernel, self.bias)
 
 
