@@ -150,7 +150,7 @@ def _error(error: Exception, repository: str) -> DownloadError:
     site = urlsplit(endpoint()).netloc
     status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, OfflineModeIsEnabled):
-        return DownloadError("HF_HUB_OFFLINE is set, so nothing is downloaded.", remedy="Unset it.")
+        return DownloadError("HF_HUB_OFFLINE is set, so nothing is downloaded.", remedy="Start the program without it.")
     if status in {401, 403, 404}:
         return DownloadError(
             f"{site} doesn't give out {repository} ({status}): it was moved, closed, or isn't on this mirror.",

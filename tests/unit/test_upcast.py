@@ -7,7 +7,9 @@ import torch
 from model_layouts import TINY, random_states
 from torch import nn
 
+from t2v_core.models import cpu_kernels
 from t2v_core.models.modelscope.checkpoint import Part
+from t2v_core.models.modelscope.layers import Conv2d
 from t2v_core.models.modelscope.text_encoder import TextEncoder
 from t2v_core.models.modelscope.unet import UNet3D
 from t2v_core.rendering import devices
@@ -37,9 +39,31 @@ def test_it_computes_as_float32_does_and_keeps_the_weights_narrow(part, build, i
     network = narrow(build(), part)
     widen_on_use(network, torch.float32)
     with torch.inference_mode():
-        assert torch.equal(network(*inputs), wide(*inputs))
+        found, expected = network(*inputs), wide(*inputs)
+    assert torch.linalg.norm(found - expected) / torch.linalg.norm(expected) < 1e-5
     assert {value.dtype for value in network.parameters()} == {torch.bfloat16}
     assert list(network.state_dict()) == list(wide.state_dict())
+
+
+@pytest.mark.skipif(not cpu_kernels.usable(torch.float32), reason="torch has no oneDNN here")
+@pytest.mark.parametrize("fails", [False, True])
+def test_convolutions_are_packed_while_they_run(fails, monkeypatch):
+    conv = Conv2d(32, 48, 3, padding=1).bfloat16().requires_grad_(False)
+    weight, packed, own = conv.weight.clone(), [], Conv2d._pack
+    monkeypatch.setattr(Conv2d, "_pack", lambda layer: packed.append(layer) or own(layer))
+    widen_on_use(conv, torch.float32)
+    maps = torch.randn(2, 32, 6, 7).contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        made = [conv(maps), conv(maps)]
+        if fails:
+            with pytest.raises(RuntimeError):
+                conv(torch.randn(2, 31, 6, 7))
+    assert packed[:2] == [conv, conv]
+    expected = torch.nn.functional.conv2d(maps, weight.float(), conv.bias.float(), padding=1)
+    assert all(torch.allclose(each, expected, atol=1e-5) for each in made)
+    assert torch.equal(conv.weight, weight)
+    assert not conv.is_packed
+    assert not conv.is_emptied
 
 
 def test_the_weights_are_narrow_again_after_an_error():

@@ -21,8 +21,7 @@ from t2v_core.models.winograd import OverFrames, OverPlaces
 SMALL_MAP = 4
 """To make maps of up to this height and width a convolution is faster as a product for each place of its kernel."""
 
-_OVER_FRAMES = (1, 0)
-"""The padding of a convolution over (f, p)."""
+_OVER_FRAMES = (1, 0)  # the padding of a convolution over (f, p)
 
 WIDEST_DOUBLED = 640
 """A `DoublingConv2d` of more channels keeps its one kernel: four are 2 % of the 1.7B's memory, for 1 % of a step."""
@@ -46,18 +45,20 @@ class Packable(nn.Module, abc.ABC):
         """
         if not (self.is_emptied or self.is_packed):
             return super()._apply(fn, recurse)
-        moved = fn(torch.empty(0, dtype=self._dtype, device="cpu"))
-        if moved.device.type != "cpu" or moved.dtype is not self._dtype:
+        dtype = next(weight.dtype for weight in self._weights())
+        moved = fn(torch.empty(0, dtype=dtype, device="cpu"))
+        if moved.device.type != "cpu" or moved.dtype is not dtype:
             raise RuntimeError("a packed layer can't be moved or converted: unpack it first")
         return self
-
-    @property
-    def _dtype(self) -> torch.dtype:
-        return next(weight.dtype for weight in self._weights())
 
     def _weights(self) -> Iterator[Tensor]:
         """The matrices that are packed."""
         return (weight for weight in self.parameters(recurse=False) if weight.ndim > 1)
+
+    def forget_packed(self) -> None:
+        """Be as before packing, but for the weight, which somebody else brings."""
+        self.is_packed = self.is_emptied = False
+        vars(self).pop("_packed", None)
 
     @abc.abstractmethod
     def _pack(self) -> None: ...
@@ -199,9 +200,8 @@ class Conv2d(nn.Conv2d, Convolution):
     def _in_form(self, form: type[ByTaps | OverPlaces | PackedConv], kernel: Tensor, maps: torch.Size | None) -> Form:
         if issubclass(form, OverPlaces):
             return form(kernel, self.bias)
-        padding, stride = self._steps.values()
         announced = {} if issubclass(form, ByTaps) else {"maps": maps}
-        return form(kernel, self.bias, padding=padding, stride=stride, **announced)
+        return form(kernel, self.bias, padding=self._steps["padding"], stride=self._steps["stride"], **announced)
 
     @property
     def _steps(self) -> dict[str, tuple[int, int]]:
