@@ -287,13 +287,19 @@ def _read(
     for target in targets:
         own = dtype or _torch_dtype(target.sources[0].dtype)
         value = torch.empty(target.shape, dtype=own, device=device)
-        rows, start = value.view(-1), 0
-        for source in target.sources:
-            read_into(rows[start : start + source.numel], source, staging=staging)
-            start += source.numel
-            done += source.nbytes
+        for count in read_target(value, target, staging=staging):
+            done += count
             progress(done, total)
         yield target.name, value
+
+
+def read_target(value: Tensor, target: Target, *, staging: Tensor | None = None) -> Iterator[int]:
+    """Fill a tensor without gaps, and yield the bytes of each source when they are read; errors are `read_into`'s."""
+    rows, start = value.view(-1), 0
+    for source in target.sources:
+        read_into(rows[start : start + source.numel], source, staging=staging)
+        start += source.numel
+        yield source.nbytes
 
 
 def read_into(out: Tensor, ref: TensorRef, *, staging: Tensor | None = None) -> None:

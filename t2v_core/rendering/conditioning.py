@@ -128,6 +128,12 @@ def chunks_said(text: str) -> list[Chunk]:
     return chunks_of(None if phrase.is_break else (phrase.text, phrase.weight) for phrase in phrases(text))
 
 
+def weighed(features: Tensor, chunks: Sequence[Chunk]) -> Tensor:
+    """The features (n, d) of a text's chunks, each with its tokens' weights."""
+    parts = features.split(len(chunks[0].tokens))
+    return torch.cat([emphasized(part, chunk.weights) for part, chunk in zip(parts, chunks, strict=True)])
+
+
 def emphasized(features: Tensor, weights: Sequence[float]) -> Tensor:
     """A chunk's features (n, d) with each token multiplied by its weight (n), and their mean put back.
 

@@ -32,6 +32,7 @@ from t2v_core.rendering.number_formats import FP8, NumberFormat
 from t2v_core.rendering.offload import streamed_bytes
 from t2v_core.rendering.simulation import Growth, trace
 from t2v_core.rendering.slicing import sliced
+from t2v_core.rendering.text_in_passing import bytes_in_passing, is_read_in_passing
 from t2v_core.rendering.upcast import widen_on_use
 
 Formats = Mapping[Part, NumberFormat]
@@ -126,6 +127,8 @@ class Footprint:
         own = self.weights(working)
         if rung.blocks and working is Part.UNET:
             own = streamed_bytes(self._network(working))
+        elif working is Part.TEXT and working not in loaded and is_read_in_passing(rung, device=self._kind):
+            own = bytes_in_passing(self._network(working).state_dict(), numbers=self._formats[working])
         others = (part for part in loaded if part is not working and not rung.sends_away(part, working=working))
         return own + sum(map(self.weights, others))
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import torch
@@ -14,12 +15,10 @@ from t2v_core.errors import Cancelled, NonFiniteError
 from t2v_core.models.hashing import model_hash
 from t2v_core.models.layouts import ModelFolder
 from t2v_core.models.lora.applied import AppliedLoras
-from t2v_core.models.modelscope.attention import RememberedText
 from t2v_core.models.modelscope.checkpoint import Part
 from t2v_core.models.modelscope.shortcuts import NO_SHORTCUTS, Shortcuts, shortened
-from t2v_core.models.modelscope.tokenizer import Chunk
 from t2v_core.models.modelscope.unet import UNet3D
-from t2v_core.rendering.conditioning import chunks_said, emphasized
+from t2v_core.rendering.conditioning import chunks_said, weighed
 from t2v_core.rendering.devices import free_memory, kind_of, to_device, traits_of
 from t2v_core.rendering.distilled import Distillation
 from t2v_core.rendering.footprint import ClipShape, footprint_of
@@ -35,8 +34,10 @@ from t2v_core.rendering.packing import pack_each
 from t2v_core.rendering.part_loading import loaded
 from t2v_core.rendering.plan import AUTO, Plan
 from t2v_core.rendering.prompt_cache import PromptCache, TextKey
+from t2v_core.rendering.remembered_texts import RememberedTexts
 from t2v_core.rendering.residence import Residence
 from t2v_core.rendering.slicing import sliced
+from t2v_core.rendering.text_in_passing import encoded_in_passing, is_read_in_passing
 from t2v_core.request import GenerationRequest
 from t2v_core.run import Notice, Progress, Run, Stage
 from t2v_core.sampling.denoiser import Prediction
@@ -184,40 +185,49 @@ class LocalModel:
         chunks = [chunks_said(prompt) for prompt in prompts]
         longest = max(map(len, chunks))
         padded = [prompt + chunks_said("") * (longest - len(prompt)) for prompt in chunks]
-        if any(self._prompts.find(self._text_key(_tokens(prompt))) is None for prompt in padded):
-            self._part(Part.TEXT, run)  # before the stage begins, for loading is a stage of its own
-        tracked = run.track(padded, stage=Stage.TEXT, total=len(padded), unit="prompt")
         try:
-            return to_device(torch.stack([self._weighed(prompt, run) for prompt in tracked]), self._plan.device)
+            features = self._features([[chunk.tokens for chunk in prompt] for prompt in padded], run)
         except Stopped:
             raise Cancelled from None
-
-    def _weighed(self, chunks: list[Chunk], run: Run) -> Tensor:
-        """One prompt's features (n, d) in main memory, with its tokens' weights."""
-        features = self._features(_tokens(chunks), run).split(len(chunks[0].tokens))
-        return torch.cat([emphasized(part, chunk.weights) for part, chunk in zip(features, chunks, strict=True)])
+        run.report(Progress(Stage.TEXT, len(padded), len(padded), "prompt"))
+        return to_device(torch.stack(list(map(weighed, features, padded))), self._plan.device)
 
     def _text_key(self, tokens: list[list[int]]) -> TextKey:
         tower = (self._formats[Part.TEXT], self._plan.device, self._loras.key(Part.TEXT))
         return TextKey.of(self._folder.files[Part.TEXT], tower=tower, tokens=tokens)
 
-    def _features(self, tokens: list[list[int]], run: Run) -> Tensor:
-        """One prompt's features (n, d) in main memory, from an earlier run where they are known.
+    def _features(self, prompts: list[list[list[int]]], run: Run) -> list[Tensor]:
+        """The features (n, d) of each prompt's chunks in main memory, from an earlier run where they are known.
 
-        Where they are not finite, they are computed once more in a wider number format.
+        Where some aren't finite, they are computed once more in a wider number format.
         """
-        while (features := self._prompts.find(self._text_key(tokens))) is None:
-            found = self.within_memory(lambda: self._encoded(tokens, run), run)
-            if torch.isfinite(found).all():
-                self._prompts.keep(self._text_key(tokens), found)
-            else:
-                self.widen(Part.TEXT, NonFiniteError("The text tower gave values that are no text (NaN)."), run)
-        return features
+        while True:
+            keys = [self._text_key(tokens) for tokens in prompts]
+            found = self._prompts.complete(
+                keys, lambda missing: self.within_memory(lambda: self._encoded(missing, run), run)
+            )
+            if all(torch.isfinite(features).all() for features in found):
+                return found
+            self.widen(Part.TEXT, NonFiniteError("The text tower gave values that are no text (NaN)."), run)
 
-    def _encoded(self, tokens: list[list[int]], run: Run) -> Tensor:
-        tower = self._part(Part.TEXT, run)
-        with interruptible(tower, lambda: run.stop is not None):
-            return tower(torch.tensor(tokens, device=self._plan.device)).flatten(0, 1).float().cpu()
+    def _encoded(self, keys: Sequence[TextKey], run: Run) -> list[Tensor]:
+        prompts = [torch.tensor(key.tokens, device=self._plan.device) for key in keys]
+        tracked = functools.partial(run.track, stage=Stage.TEXT, total=len(keys), unit="prompt")
+        if Part.TEXT not in self._residence and is_read_in_passing(self._ladder.rung, device=self._plan.device):
+            self._working = Part.TEXT
+            self._residence.make_room(Part.TEXT)
+            found = encoded_in_passing(
+                self._folder,
+                prompts,
+                numbers=self._formats[Part.TEXT],
+                changed=self._loras.adder(Part.TEXT),
+                progress=_loading(run),
+            )
+        else:
+            tower = self._part(Part.TEXT, run)
+            with interruptible(tower, lambda: run.stop is not None):
+                found = [tower(each) for each in tracked(prompts)]
+        return [features.flatten(0, 1).float().cpu() for features in found]
 
     @contextlib.contextmanager
     def predictor(
@@ -229,16 +239,7 @@ class LocalModel:
         embedding = self._loras.guidance_embedding(self._embedded_guidance)
         unet.guidance = None if embedding is None else embedding.to(self._plan.device)  # type: ignore[assignment]
 
-        remembered: dict[int, tuple[Tensor, RememberedText]] = {}
-
-        def known(text: Tensor) -> RememberedText:
-            if id(text) not in remembered:
-                if text.ndim == 4:  # its keys and values are as large as what the frames' own layers hold
-                    for number in [number for number, (other, _) in remembered.items() if other.ndim == 4]:
-                        del remembered[number]
-                # With the text itself, so that no other tensor takes its place and with it its number.
-                remembered[id(text)] = (text, RememberedText(text.to(dtype)))
-            return remembered[id(text)][1]
+        remembered = RememberedTexts(dtype)
 
         def predict(latents: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
             replay = may_replay and text.ndim == 3 and self._launches_freely
@@ -246,7 +247,7 @@ class LocalModel:
                 call.forget()
             likes = (Part.UNET, dtype, latents.shape, text.shape)
             with sliced(unet) if self._ladder.rung.slices else contextlib.nullcontext(), keeping_memory(likes):
-                return call(latents.to(dtype), timesteps, known(text), replay=replay).float()
+                return call(latents.to(dtype), timesteps, remembered(text), replay=replay).float()
 
         # What the shortcuts leave out differs from step to step.
         may_replay = shortcuts == NO_SHORTCUTS
@@ -378,10 +379,6 @@ class LocalModel:
             return part
 
         return self.within_memory(ready, run)
-
-
-def _tokens(chunks: list[Chunk]) -> list[list[int]]:
-    return [chunk.tokens for chunk in chunks]
 
 
 def _loading(run: Run, *, stoppable: bool = True, unit: str = "B") -> Callable[[int, int], None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +43,18 @@ class PromptCache:
         if key in self._features:
             self._features.move_to_end(key)
         return self._features.get(key)
+
+    def complete(
+        self, keys: Sequence[TextKey], encode: Callable[[Sequence[TextKey]], Sequence[Tensor]]
+    ) -> list[Tensor]:
+        """The features of each key; those that aren't known are encoded together, and kept if they are finite."""
+        found = {key: self.find(key) for key in keys}
+        missing = [key for key, features in found.items() if features is None]
+        made = dict(zip(missing, encode(missing), strict=True)) if missing else {}
+        for key, features in made.items():
+            if torch.isfinite(features).all():
+                self.keep(key, features)
+        return [made[key] if (known := found[key]) is None else known for key in keys]
 
     def keep(self, key: TextKey, features: Tensor) -> None:
         """Remember features, and forget those that were used longest ago."""

@@ -42,16 +42,26 @@ class Residence:
         """Do as a rung says from now on, and at once with all parts but the one that works, and with that one."""
         self._rung = rung
         if working is not None:
-            self._make_room(working)
+            self.make_room(working)
             if working in self._parts:
                 self._bring(working)
 
     def part(self, name: Part, load: Load) -> nn.Module:
         """A part on the device, or streamed to it; `load` is called if it isn't loaded."""
-        self._make_room(name)
+        self.make_room(name)
         if name not in self._parts:
             self._parts[name] = load("cpu" if self._streams(name) else self._device)
         return self._bring(name)
+
+    def make_room(self, working: Part) -> None:
+        """Let the parts go that the rung wants away while this one works, and what the last one worked in."""
+        leaving = [name for name in self._parts if self._rung.sends_away(name, working=working)]
+        for name in leaving:
+            self._send_away(name)
+        # What the last part worked in would lie beside this one's weights.
+        if (leaving or working is not self._last) and kind_of(self._device) == "cpu":
+            empty_cache(self._device)
+        self._last = working
 
     @contextlib.contextmanager
     def changing(self, name: Part) -> Iterator[None]:
@@ -99,15 +109,6 @@ class Residence:
         for name, part in self._parts.items():
             if name is not without and next(part.parameters()).device.type in (kind, "meta"):
                 yield part
-
-    def _make_room(self, working: Part) -> None:
-        leaving = [name for name in self._parts if self._rung.sends_away(name, working=working)]
-        for name in leaving:
-            self._send_away(name)
-        # What the last part worked in would lie beside this one's weights.
-        if (leaving or working is not self._last) and kind_of(self._device) == "cpu":
-            empty_cache(self._device)
-        self._last = working
 
     def _bring(self, name: Part) -> nn.Module:
         part = self._parts[name]

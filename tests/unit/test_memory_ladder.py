@@ -16,8 +16,9 @@ from torch.overrides import TorchFunctionMode
 from t2v_core import service
 from t2v_core.errors import DeviceLostError, OutOfMemoryError
 from t2v_core.models.modelscope.checkpoint import Part
+from t2v_core.models.modelscope.text_encoder import TextEncoder
 from t2v_core.models.modelscope.unet import UNet3D
-from t2v_core.rendering import measures, offload, slicing
+from t2v_core.rendering import local_model, measures, offload, slicing
 from t2v_core.rendering.devices import is_out_of_memory
 from t2v_core.rendering.footprint import Footprint
 from t2v_core.rendering.local import LocalRenderer
@@ -125,7 +126,6 @@ def is_step(event):
 
 def fail(monkeypatch, where, times):
     """Let the second piece of work of a stage run out of memory so often; the list empties as that happens."""
-    from t2v_core.models.modelscope.text_encoder import TextEncoder
     from t2v_core.models.modelscope.vae import Autoencoder
     from t2v_core.rendering import packing, part_loading
 
@@ -233,8 +233,13 @@ def test_with_one_part_at_a_time_no_other_is_held_and_a_known_prompt_needs_no_to
     assert len(set(loads)) == 2, "the UNet and the autoencoder, but not the text tower"
 
 
-def test_a_text_tower_that_leaves_comes_back_for_the_next_prompt_and_nothing_else_does(renderer):
+@pytest.mark.parametrize("in_passing", [True, False], ids=["read in passing", "as on a GPU"])
+def test_a_text_tower_that_leaves_comes_back_for_the_next_prompt_and_nothing_else_does(
+    renderer, monkeypatch, in_passing
+):
     held, towers, loads = {}, [], []
+    if not in_passing:
+        monkeypatch.setattr(local_model, "is_read_in_passing", lambda rung, *, device: False)
 
     def look(event):
         residence = renderer._model._residence if renderer._model else {}
@@ -243,20 +248,27 @@ def test_a_text_tower_that_leaves_comes_back_for_the_next_prompt_and_nothing_els
         elif isinstance(event, Progress) and event.done:
             held.setdefault(event.stage, set()).add(frozenset(part for part in Part if part in residence))
             if event.stage is Stage.TEXT:
-                towers.append(weakref.ref(residence._parts[Part.TEXT]))
+                towers.extend(weakref.ref(part) for name, part in residence._parts.items() if name is Part.TEXT)
             else:
                 assert not any(tower() for tower in towers), "somebody else holds it"
 
+    tower, others = set() if in_passing else {Part.TEXT}, {Part.UNET, Part.AUTOENCODER}
     render(renderer, Run(look), memory="text")
-    others = {Part.UNET, Part.AUTOENCODER}
-    assert held == {Stage.TEXT: {frozenset({Part.TEXT})}, Stage.SAMPLING: {frozenset({Part.UNET})},
+    assert held == {Stage.TEXT: {frozenset(tower)}, Stage.SAMPLING: {frozenset({Part.UNET})},
                     Stage.DECODING: {frozenset(others)}}  # fmt: skip
     for collected in (held, towers, loads):
         collected.clear()
     render(renderer, Run(look), memory="text", prompt="another")
     assert len(set(loads)) == 1, "the text tower alone"
-    assert held == {Stage.TEXT: {frozenset(Part)}, Stage.SAMPLING: {frozenset(others)},
+    assert held == {Stage.TEXT: {frozenset(tower | others)}, Stage.SAMPLING: {frozenset(others)},
                     Stage.DECODING: {frozenset(others)}}  # fmt: skip
+
+
+def test_a_text_tower_that_is_there_is_not_read_again(renderer):
+    loads = []
+    render(renderer, memory="all")
+    render(renderer, Run(lambda event: loads.append(event) if is_loading(event) else None), memory="text", prompt="b")
+    assert loads == []
 
 
 def test_a_second_run_loads_nothing_where_there_is_room(renderer):

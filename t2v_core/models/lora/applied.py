@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from t2v_core.models.layouts import ModelFolder
-from t2v_core.models.loading import plan, read_into
+from t2v_core.models.loading import plan, read_into, read_target
 from t2v_core.models.lora.file import Lora, Piece
 from t2v_core.models.lora.places import GUIDANCE, GUIDANCE_WIDTH
 from t2v_core.models.modelscope.checkpoint import Part
@@ -85,6 +85,16 @@ class AppliedLoras:
                 progress(done, total)
         state.applied = doses
 
+    def adder(self, part: Part) -> Callable[[str, Tensor], None]:
+        """What adds the LoRAs that are wanted to single weights of a part, each given with its name as it was read."""
+        changes = _changes(part, self._for(part))
+
+        def add(name: str, weight: Tensor) -> None:
+            if name in changes:
+                _add(weight, changes[name])
+
+        return add
+
     def key(self, part: Part) -> tuple[tuple[Path, tuple[int, int], float], ...]:
         """What tells a part's weights with the wanted LoRAs from those with others."""
         return tuple((dose.lora.path, dose.lora.state, dose.weight) for dose in self._for(part))
@@ -126,10 +136,8 @@ class AppliedLoras:
                 if value.is_contiguous()
                 else torch.empty(value.shape, dtype=value.dtype, device=value.device)
             )
-            rows, start = own.view(-1), 0
-            for source in target.sources:
-                read_into(rows[start : start + source.numel], source)
-                start += source.numel
+            for _ in read_target(own, target):
+                pass
             if own.data_ptr() != value.data_ptr():
                 value.copy_(own)
             state.touched.discard(name)

@@ -27,8 +27,11 @@ class TextEncoder(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Token ids (b, n), with n at most the context length, to features (b, n, d)."""
-        x = self.token_embedding(tokens) + self.positional_embedding[: tokens.shape[1]]
-        return self.ln_final(self.transformer(x))
+        return self.ln_final(self.transformer(self.embed(tokens)))
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """Token ids (b, n) to what goes into the first layer (b, n, d)."""
+        return self.token_embedding(tokens) + self.positional_embedding[: tokens.shape[1]]
 
 
 class Transformer(nn.Module):
