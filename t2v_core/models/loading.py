@@ -7,6 +7,7 @@ while the model runs, and Windows lets it be deleted.
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from collections import Counter
@@ -200,7 +201,8 @@ def match_part(model: ModelFolder, part: Part) -> tuple[Target, ...]:
     )
 
 
-def shapes_of(part: Part, config: ModelConfig) -> dict[str, tuple[int, ...]]:
+@functools.lru_cache(maxsize=8)
+def shapes_of(part: Part, config: ModelConfig) -> Mapping[str, tuple[int, ...]]:
     """The names and shapes of a network's tensors."""
     return {name: tuple(value.shape) for name, value in build(part, config).state_dict().items()}
 

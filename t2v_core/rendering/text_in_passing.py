@@ -70,8 +70,7 @@ def encoded_in_passing(
     progress(done, total)
     for stage, some in itertools.groupby(targets, key=lambda target: _stage_of(target.name)):
         place, work = _place_of(stage, tower)
-        if next(place.parameters()).is_meta:
-            place.to_empty(device="cpu")
+        _take_memory(place)
         for target in some:
             read(target, tower.get_parameter(_in_first_layer(target.name)).data)
         states = [work(state) for state in states]
@@ -94,7 +93,17 @@ def _with_one_layer(config: ModelConfig, *, dtype: torch.dtype) -> TextEncoder:
     smallest = dataclasses.replace(config, text=dataclasses.replace(config.text, layers=2))  # the last one goes unused
     tower = build(Part.TEXT, smallest).to(dtype).requires_grad_(False).eval()
     assert isinstance(tower, TextEncoder)
-    return tower.to_empty(device="cpu", recurse=False)
+    _take_memory(tower, recurse=False)
+    return tower
+
+
+def _take_memory(module: nn.Module, *, recurse: bool = True) -> None:
+    """Have memory for the weights that have none; `to_empty` would load symbolic algebra, which takes a second."""
+    for name, weight in list(module.named_parameters(recurse=recurse)):
+        if weight.is_meta:
+            place, _, own = name.rpartition(".")
+            room = nn.Parameter(torch.empty(weight.shape, dtype=weight.dtype), requires_grad=False)
+            setattr(module.get_submodule(place), own, room)
 
 
 def _stage_of(name: str) -> str:
