@@ -19,12 +19,16 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from t2v_core.models import processor
+from t2v_core.models.room import room
 
 Pair = int | tuple[int, int]
 """What goes for the height and the width, or for one of them each."""
 
 _BY_PRODUCTS = 0
 """torch's number for attention without a fused kernel."""
+
+_IN_CACHE = 2**19
+"""Bytes that a core's own cache holds for sure."""
 
 _USUAL_MAPS = 16, (32, 32)
 """How many maps of which size a kernel is packed for where nobody says."""
@@ -123,10 +127,11 @@ class ByTaps:
 
     def __init__(self, kernel: Tensor, bias: Tensor | None, *, padding: Pair = 0, stride: Pair = 1) -> None:
         self._size, self._padding, self._stride = tuple(kernel.shape[2:]), _pair(padding), _pair(stride)
+        matrices = dict(zip(itertools.product(*map(range, self._size)), _by_tap(kernel), strict=True))
         # Every place has the neighbour that is itself, with which the sum begins.
         self._taps = {
-            tap: Packed(kernel[(..., *tap)], bias if tap == self._padding else None)
-            for tap in sorted(itertools.product(*map(range, self._size)), key=lambda tap: tap != self._padding)
+            tap: Packed(matrices[tap], bias if tap == self._padding else None)
+            for tap in sorted(matrices, key=lambda tap: tap != self._padding)
         }
 
     def __call__(self, x: Tensor, *, plus: Tensor | None = None) -> Tensor:
@@ -162,6 +167,19 @@ class ByTaps:
         return torch.stack(taps, dim=-1).unflatten(-1, self._size)
 
 
+def _by_tap(kernel: Tensor) -> Tensor:
+    """A kernel (o, i, h, w) as (h·w, o, i), in memory that is there for a moment."""
+    taps = kernel.flatten(2).permute(2, 0, 1)
+    if len(taps) == 1:
+        return taps
+    result = room(taps.shape, taps.dtype)
+    # The numbers of a tap lie far apart: of some rows at a time they are in the processor's cache for all taps.
+    at_once = max(1, _IN_CACHE // kernel[0].nbytes)
+    for rows, found in zip(taps.split(at_once, dim=1), result.split(at_once, dim=1), strict=True):
+        found.copy_(rows)
+    return result
+
+
 class _Reach(NamedTuple):
     """Places of the maps, and what they add to."""
 
@@ -175,6 +193,12 @@ def convolved(
     """The height and width that a convolution makes of these."""
     height, width = ((size[axis] + 2 * padding[axis] - kernel[axis]) // stride[axis] + 1 for axis in (0, 1))
     return height, width
+
+
+def joined(matrices: Sequence[Tensor]) -> Tensor:
+    """The rows of some matrices (o, i) one after the other, in memory that is there for a moment."""
+    shape = (sum(map(len, matrices)), *matrices[0].shape[1:])
+    return torch.cat(tuple(matrices), out=room(shape, matrices[0].dtype))
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, *, plus: Tensor | None = None) -> Tensor:

@@ -13,6 +13,7 @@ from torch import nn
 
 from t2v_core.models.loading import Completed, blocks_of
 from t2v_core.models.modelscope.layers import pack
+from t2v_core.models.room import kept_room
 from t2v_core.rendering.devices import empty_cache
 
 
@@ -44,7 +45,7 @@ def pack_while(read: Callable[[Completed], None]) -> None:
     with ThreadPoolExecutor(1, "reading", _work_alone) as thread:
         job = thread.submit(reading)
         try:
-            with _threads(max(1, cores - 1)):
+            with _threads(max(1, cores - 1)), kept_room():
                 while (block := blocks.get()) is not None:
                     if is_read.is_set():
                         torch.set_num_threads(cores)
@@ -72,8 +73,9 @@ def _threads(count: int) -> Iterator[None]:
 
 def pack_each(network: nn.Module) -> None:
     """Pack the blocks of a network that aren't packed yet."""
-    for block in blocks_of(network):
-        _pack(block)
+    with kept_room():
+        for block in blocks_of(network):
+            _pack(block)
 
 
 def _pack(block: nn.Module) -> None:

@@ -318,7 +318,7 @@ class JoinedLinear(Packable):
         return (layer.weight for layer in self._layers)
 
     def _pack(self) -> None:
-        self._packed = Packed(torch.cat([layer.weight for layer in self._layers]), None)
+        self._packed = Packed(cpu_kernels.joined([layer.weight for layer in self._layers]), None)
         for layer in self._layers:
             _give_up(layer)
 
