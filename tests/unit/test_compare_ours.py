@@ -21,7 +21,7 @@ from t2v_core.models.modelscope.checkpoint import Part
 from t2v_core.models.modelscope.config import TextConfig
 from t2v_core.models.modelscope.unet import UNet3D
 from t2v_core.models.modelscope.vae import Autoencoder
-from t2v_core.rendering import compiled, graphed, launching, local_model
+from t2v_core.rendering import compiled, graphed, launching, remembered_texts
 from t2v_core.rendering.devices import Traits
 from t2v_core.rendering.graphed import WARM_UP
 from t2v_core.rendering.local_model import LocalModel
@@ -74,13 +74,13 @@ def opened(monkeypatch):
 
     for name in ("predictor", "decoder"):
         noting(name)
-    remembered = local_model.RememberedText
+    remembered = remembered_texts.RememberedText
 
     def remember(*args):
         seen.texts += 1
         return remembered(*args)
 
-    monkeypatch.setattr(local_model, "RememberedText", remember)
+    monkeypatch.setattr(remembered_texts, "RememberedText", remember)
     return seen
 
 
