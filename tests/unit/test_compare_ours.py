@@ -183,7 +183,8 @@ def test_a_step_with_guidance_predicts_for_both_texts(desk, monkeypatch, tmp_pat
     forward = UNet3D.forward
 
     def noting(self, latents, timesteps, text, **options):
-        passes.append((len(latents), text.features.shape[0]))
+        if not latents.is_meta:  # the plan's passes are none
+            passes.append((len(latents), text.features.shape[0]))
         return forward(self, latents, timesteps, text, **options)
 
     monkeypatch.setattr(UNet3D, "forward", noting)
