@@ -18,7 +18,7 @@ from t2v_core.errors import DeviceLostError, OutOfMemoryError
 from t2v_core.models.modelscope.checkpoint import Part
 from t2v_core.models.modelscope.text_encoder import TextEncoder
 from t2v_core.models.modelscope.unet import UNet3D
-from t2v_core.rendering import local_model, measures, offload, slicing
+from t2v_core.rendering import local_model, measures, offload, slicing, text_in_passing
 from t2v_core.rendering.devices import is_out_of_memory
 from t2v_core.rendering.footprint import Footprint
 from t2v_core.rendering.local import LocalRenderer
@@ -262,6 +262,22 @@ def test_a_text_tower_that_leaves_comes_back_for_the_next_prompt_and_nothing_els
     assert len(set(loads)) == 1, "the text tower alone"
     assert held == {Stage.TEXT: {frozenset(tower | others)}, Stage.SAMPLING: {frozenset(others)},
                     Stage.DECODING: {frozenset(others)}}  # fmt: skip
+
+
+def test_memory_that_runs_out_while_the_text_tower_is_read_in_passing_costs_a_rung(renderer, expected, monkeypatch):
+    read, calls = text_in_passing.read_target, []
+
+    def failing(*args, **options):
+        calls.append(1)
+        if len(calls) == 7:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        return read(*args, **options)
+
+    monkeypatch.setattr(text_in_passing, "read_target", failing)
+    video = render(renderer, memory="text")
+    assert len(calls) > 7
+    assert np.array_equal(video.frames, expected)
+    assert video.notes["Memory"].endswith("after memory ran out")
 
 
 def test_a_text_tower_that_is_there_is_not_read_again(renderer):
