@@ -210,8 +210,8 @@ class Footprint:
                 narrow_shapes(network)
             if numbers.is_widened:
                 widen_on_use(network, numbers.computes)
-            elif self._kind == "cpu" and usable(numbers.stored):
-                _pretend_packed(network)
+            if self._kind == "cpu" and usable(numbers.computes):
+                _pretend_packed(network, doubling=not numbers.is_widened)
             lay_out(network, kind=self._kind, dtype=numbers.computes)
             self._networks[part] = network
         return self._networks[part]
@@ -244,14 +244,14 @@ class _PlaceKernel:
         return torch.empty(shape, dtype=maps.dtype, device="meta", memory_format=torch.channels_last)
 
 
-def _pretend_packed(network: nn.Module) -> None:
-    """Let the layers whose packed form holds less at the peak take that form's way."""
+def _pretend_packed(network: nn.Module, *, doubling: bool) -> None:
+    """Let the layers whose packed form holds less at the peak take that form's way, those of doubled maps if said."""
     for layer in network.modules():
         if isinstance(layer, GatedLinear):
             half = _GatedHalf(layer.out_features // 2)
             layer._packed = cast(Any, (half, half))
             layer.is_packed = True
-        elif isinstance(layer, DoublingConv2d) and layer.in_channels <= WIDEST_DOUBLED:
+        elif doubling and isinstance(layer, DoublingConv2d) and layer.in_channels <= WIDEST_DOUBLED:
             kernel = _PlaceKernel(layer.out_channels)
             layer._kernels = cast(Any, {(row, column): kernel for row in (0, 1) for column in (0, 1)})
 

@@ -2,20 +2,24 @@
 
 Without instructions for bf16 or fp16 a processor emulates them, which takes several times as long as float32, and some
 GPUs' fp16 is wrong. Keeping the weights in 16 bits and widening one layer's at a time costs a pass over the weights
-instead, and still saves half of their memory. On a processor convolutions are packed as well while they run: what that
-takes is nothing beside what it saves.
+instead, and still saves half of their memory. On a processor convolutions are packed as well while they run, and so are
+feed-forwards, which then take their rows in parts: what that takes is nothing beside what it saves.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from t2v_core.models.modelscope.layers import Convolution, DoublingConv2d, pack
+from t2v_core.models.modelscope.layers import Convolution, DoublingConv2d, Packable, pack
 from t2v_core.rendering.devices import FORMATS, traits_of
+
+Narrow = dict[nn.Module, dict[str, nn.Parameter]]
+"""The narrow weights of some layers, each with its name."""
 
 
 def compute_dtype(weights: torch.dtype, *, device: str) -> torch.dtype:
@@ -26,11 +30,26 @@ def compute_dtype(weights: torch.dtype, *, device: str) -> torch.dtype:
 
 def widen_on_use(network: nn.Module, dtype: torch.dtype) -> None:
     """Let every layer of a network see its own weights as `dtype` while it runs; between runs they stay as they are."""
-    for layer in network.modules():
-        narrow = {name: value for name, value in layer.named_parameters(recurse=False) if value.dtype is not dtype}
+    for unit, layers in _units(network):
+        own = {layer: dict(layer.named_parameters(recurse=False)) for layer in layers}
+        narrow: Narrow = {
+            layer: found
+            for layer, weights in own.items()
+            if (found := {name: value for name, value in weights.items() if value.dtype is not dtype})
+        }
         if narrow:
-            layer.register_forward_pre_hook(functools.partial(_widen, narrow, dtype))
-            layer.register_forward_hook(functools.partial(_restore, narrow), always_call=True)
+            unit.register_forward_pre_hook(functools.partial(_widen, narrow, dtype))
+            unit.register_forward_hook(functools.partial(_restore, narrow), always_call=True)
+
+
+def _units(network: nn.Module) -> Iterator[tuple[nn.Module, list[nn.Module]]]:
+    """What is widened together: a layer, or all of a module's that runs them several times in one pass."""
+    if getattr(network, "runs_in_parts", False):
+        yield network, list(network.modules())
+        return
+    yield network, [network]
+    for child in network.children():
+        yield from _units(child)
 
 
 def scale_name(name: str) -> str:
@@ -38,20 +57,32 @@ def scale_name(name: str) -> str:
     return f"{name}_scale"
 
 
-def _widen(narrow: dict[str, nn.Parameter], dtype: torch.dtype, layer: nn.Module, inputs: Any) -> None:
-    for name, value in narrow.items():
-        wide, scale = value.to(dtype), getattr(layer, scale_name(name), None)
-        if scale is not None:
-            wide = wide * scale.to(wide.device, dtype)
-        setattr(layer, name, nn.Parameter(wide, requires_grad=False))
-    # A convolution of doubled maps has its own kernels then, which take longer to be made.
-    if isinstance(layer, Convolution) and not isinstance(layer, DoublingConv2d) and layer.is_worth_packing():
-        layer.arrange_for(inputs[0])
-        pack(layer)
+def _widen(narrow: Narrow, dtype: torch.dtype, unit: nn.Module, inputs: Any) -> None:
+    for layer, weights in narrow.items():
+        for name, value in weights.items():
+            wide, scale = value.to(dtype), getattr(layer, scale_name(name), None)
+            if scale is not None:
+                wide = wide * scale.to(wide.device, dtype)
+            setattr(layer, name, nn.Parameter(wide, requires_grad=False))
+        if _is_packed_meanwhile(layer, unit):
+            if isinstance(layer, Convolution):
+                layer.arrange_for(inputs[0])
+            pack(layer)
 
 
-def _restore(narrow: dict[str, nn.Parameter], layer: nn.Module, _: Any, output: Tensor) -> None:
-    if isinstance(layer, Convolution) and layer.is_packed:
-        layer.forget_packed()
-    for name, value in narrow.items():
-        setattr(layer, name, value)
+def _is_packed_meanwhile(layer: nn.Module, unit: nn.Module) -> bool:
+    """Whether a layer's weights are packed while it runs: it's a convolution, or runs several times in its unit.
+
+    A convolution of doubled maps has its own kernels then, which take longer to be made.
+    """
+    if not isinstance(layer, Packable) or isinstance(layer, DoublingConv2d):
+        return False
+    return (isinstance(layer, Convolution) or layer is not unit) and layer.is_worth_packing()
+
+
+def _restore(narrow: Narrow, unit: nn.Module, _: Any, output: Tensor) -> None:
+    for layer, weights in narrow.items():
+        if isinstance(layer, Packable) and layer.is_emptied:
+            layer.forget_packed()
+        for name, value in weights.items():
+            setattr(layer, name, value)

@@ -8,6 +8,8 @@ from model_layouts import TINY, random_states
 from torch import nn
 
 from t2v_core.models import cpu_kernels
+from t2v_core.models.modelscope import attention
+from t2v_core.models.modelscope.attention import FeedForward
 from t2v_core.models.modelscope.checkpoint import Part
 from t2v_core.models.modelscope.layers import Conv2d
 from t2v_core.models.modelscope.text_encoder import TextEncoder
@@ -43,7 +45,7 @@ def test_it_computes_as_float32_does_and_keeps_the_weights_narrow(part, build, i
     widen_on_use(network, torch.float32)
     with torch.inference_mode():
         found, expected = network(*inputs), wide(*inputs)
-    # The text tower has no convolutions, which alone are packed.
+    # The text tower has no layers that are packed.
     if packs and part is Part.UNET:
         assert torch.linalg.norm(found - expected) / torch.linalg.norm(expected) < 1e-5
     else:
@@ -71,6 +73,38 @@ def test_convolutions_are_packed_while_they_run(fails, monkeypatch):
     assert torch.equal(conv.weight, weight)
     assert not conv.is_packed
     assert not conv.is_emptied
+
+
+@pytest.mark.skipif(not cpu_kernels.usable(torch.float32), reason="torch has no oneDNN here")
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_feed_forward_is_widened_and_packed_once_for_all_of_its_parts(fails, monkeypatch):
+    monkeypatch.setattr(attention, "_ROWS_AT_ONCE", 10)
+    block = FeedForward(32).bfloat16().requires_grad_(False).eval()
+    gate, out = block.net[0].proj, block.net[2]
+    before, packed, rows = bits(block), [], []
+    for kind in (type(gate), type(out)):
+        own = kind._pack
+        monkeypatch.setattr(kind, "_pack", lambda layer, own=own: packed.append(layer) or own(layer))
+    out.register_forward_pre_hook(lambda layer, inputs: rows.append(len(inputs[0])))
+    widen_on_use(block, torch.float32)
+    tokens = torch.randn(2, 17, 32)
+    with torch.inference_mode():
+        found = block(tokens, plus=tokens)
+        if fails:
+            with pytest.raises(RuntimeError):
+                block(torch.randn(2, 17, 31))
+    assert packed[:2] == [gate, out]
+    assert rows[:4] == [10, 10, 10, 4]
+    wide = FeedForward(32).requires_grad_(False).eval()
+    wide.load_state_dict({name: value.float() for name, value in before.items()})
+    with torch.inference_mode():
+        assert torch.allclose(found, wide(tokens, plus=tokens), atol=1e-5)
+    assert all(torch.equal(value, before[name]) for name, value in bits(block).items())
+    assert not any(layer.is_packed or layer.is_emptied for layer in (gate, out))
+
+
+def bits(network):
+    return {name: value.clone() for name, value in network.state_dict().items()}
 
 
 def test_the_weights_are_narrow_again_after_an_error():

@@ -172,6 +172,9 @@ class GEGLU(nn.Module):
 class FeedForward(nn.Module):
     """A gated layer to four times the width, and back."""
 
+    runs_in_parts = True
+    """Its layers run several times in a pass: where their weights are widened, it's once for all parts."""
+
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.net = nn.Sequential(GEGLU(dim, 4 * dim), nn.Dropout(0.0), Linear(4 * dim, dim))
