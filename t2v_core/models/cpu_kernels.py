@@ -24,6 +24,13 @@ from t2v_core.models.room import room
 Pair = int | tuple[int, int]
 """What goes for the height and the width, or for one of them each."""
 
+_MULTIPLIED = {
+    torch.float32: "",
+    torch.bfloat16: "_is_mkldnn_bf16_supported",
+    torch.float16: "_is_mkldnn_fp16_supported",
+}
+"""The formats that oneDNN may multiply, and the operator that says whether it does here."""
+
 _BY_PRODUCTS = 0
 """torch's number for attention without a fused kernel."""
 
@@ -246,7 +253,7 @@ def has_avx512() -> bool:
 @functools.lru_cache(maxsize=8)
 def usable(dtype: torch.dtype) -> bool:
     """Whether this torch and this processor have the operators for a number format, and they work as expected."""
-    if not torch.backends.mkldnn.is_available() or dtype not in (torch.float32, torch.bfloat16):
+    if not torch.backends.mkldnn.is_available() or dtype not in _MULTIPLIED:
         return False
     try:
         return _works(dtype)
@@ -272,7 +279,8 @@ def multiplies_tiles() -> bool:
 
 
 def _works(dtype: torch.dtype) -> bool:
-    if dtype is torch.bfloat16 and not _ops()._is_mkldnn_bf16_supported():
+    asks = _MULTIPLIED[dtype]
+    if asks and not getattr(_ops(), asks)():
         return False
     with torch.inference_mode():
         values = torch.linspace(-1, 1, 3 * 4 * 6 * 6).to(dtype)

@@ -3,6 +3,7 @@
 import contextlib
 import threading
 import time
+import types
 
 import pytest
 import torch
@@ -110,7 +111,7 @@ def test_packed_weights_give_the_same_result_within_the_last_digits(batch, frame
     assert torch.linalg.norm(packed - plain) / torch.linalg.norm(plain) < 1e-5
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_unpacking_gives_every_bit_back(dtype):
     if not cpu_kernels.usable(dtype):
         pytest.skip("torch has no oneDNN for it here")
@@ -180,10 +181,12 @@ def test_products_for_each_place_of_a_kernel_need_no_padding():
         assert torch.allclose(found, conv(maps), atol=1e-5)
 
 
-@pytest.mark.skipif(not cpu_kernels.usable(torch.bfloat16), reason="no bfloat16 here")
-def test_the_sum_of_a_kernels_products_is_as_exact_in_16_bits_as_a_convolution():
-    conv = filled(Conv2d(64, 64, 3, padding=1)).bfloat16()
-    maps = torch.randn(8, 64, 4, 4).bfloat16().contiguous(memory_format=torch.channels_last)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_sum_of_a_kernels_products_is_as_exact_in_16_bits_as_a_convolution(dtype):
+    if not cpu_kernels.usable(dtype):
+        pytest.skip("torch has no oneDNN for it here")
+    conv = filled(Conv2d(64, 64, 3, padding=1)).to(dtype)
+    maps = torch.randn(8, 64, 4, 4).to(dtype).contiguous(memory_format=torch.channels_last)
     exact = torch.nn.functional.conv2d(maps.double(), conv.weight.double(), conv.bias.double(), padding=1)
     with torch.inference_mode():
         form = ByTaps(conv.weight, conv.bias, padding=1)
@@ -357,19 +360,19 @@ def test_a_convolution_of_doubled_maps_gives_the_same_without_doubling_them(size
     assert torch.equal(conv.weight, bits_before)
 
 
-@needs_kernels
-def test_sums_of_weights_are_as_near_to_exact_as_bf16_is():
-    if not cpu_kernels.usable(torch.bfloat16):
-        pytest.skip("torch has no oneDNN for bf16 here")
-    conv = filled(DoublingConv2d(64), torch.bfloat16)
-    maps = torch.randn(1, 64, 8, 8).bfloat16().contiguous(memory_format=torch.channels_last)
+@pytest.mark.parametrize(("dtype", "digits"), [(torch.bfloat16, 8), (torch.float16, 11)])
+def test_sums_of_weights_are_as_near_to_exact_as_16_bits_are(dtype, digits):
+    if not cpu_kernels.usable(dtype):
+        pytest.skip("torch has no oneDNN for it here")
+    conv = filled(DoublingConv2d(64), dtype)
+    maps = torch.randn(1, 64, 8, 8).to(dtype).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
         exact = filled(DoublingConv2d(64)).float()
         exact.load_state_dict({name: value.float() for name, value in conv.state_dict().items()})
         wanted = exact(maps.float())
         pack(conv)
         error = torch.linalg.norm(conv(maps).float() - wanted) / torch.linalg.norm(wanted)
-    assert error < 2**-8
+    assert error < 2**-digits
 
 
 @needs_kernels
@@ -484,6 +487,17 @@ def test_operators_that_give_something_else_are_not_used(monkeypatch):
         assert not cpu_kernels.usable(torch.float32)
     finally:
         cpu_kernels.usable.cache_clear()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_formats_that_the_processor_or_torch_does_not_multiply_are_not_packed(dtype, monkeypatch):
+    cpu_kernels.usable.cache_clear()
+    for answers in ({}, {"_is_mkldnn_bf16_supported": bool, "_is_mkldnn_fp16_supported": bool}):
+        monkeypatch.setattr(cpu_kernels, "_ops", lambda answers=answers: types.SimpleNamespace(**answers))
+        try:
+            assert not cpu_kernels.usable(dtype)
+        finally:
+            cpu_kernels.usable.cache_clear()
 
 
 def test_the_texts_keys_and_values_are_made_once():
