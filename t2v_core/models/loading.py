@@ -257,7 +257,7 @@ def _fill(
     # A tensor made in inference mode could later be neither changed nor compiled.
     with torch.inference_mode(mode=False):
         for name, value in _read(targets, device=device, dtype=dtype, progress=progress):
-            _assign(network, name, value if narrowed is None else narrowed(name, value))
+            assign(network, name, value if narrowed is None else narrowed(name, value))
             if completed is not None and (block := owners.get(name)) is not None:
                 missing[block] -= 1
                 if not missing[block]:
@@ -271,7 +271,7 @@ def _owners(network: nn.Module) -> dict[str, nn.Module]:
     return {names[block] + name: block for block in blocks_of(network) for name in block.state_dict()}
 
 
-def _assign(network: nn.Module, name: str, value: Tensor) -> None:
+def assign(network: nn.Module, name: str, value: Tensor) -> None:
     """Let the network's tensor of that name be this one."""
     place, _, own = name.rpartition(".")
     owner = network.get_submodule(place)

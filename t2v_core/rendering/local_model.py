@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
@@ -212,7 +211,6 @@ class LocalModel:
 
     def _encoded(self, keys: Sequence[TextKey], run: Run) -> list[Tensor]:
         prompts = [torch.tensor(key.tokens, device=self._plan.device) for key in keys]
-        tracked = functools.partial(run.track, stage=Stage.TEXT, total=len(keys), unit="prompt")
         if Part.TEXT not in self._residence and is_read_in_passing(self._ladder.rung, device=self._plan.device):
             self._working = Part.TEXT
             self._residence.make_room(Part.TEXT)
@@ -226,7 +224,8 @@ class LocalModel:
         else:
             tower = self._part(Part.TEXT, run)
             with interruptible(tower, lambda: run.stop is not None):
-                found = [tower(each) for each in tracked(prompts)]
+                tracked = run.track(prompts, stage=Stage.TEXT, total=len(prompts), unit="prompt")
+                found = [tower(each) for each in tracked]
         return [features.flatten(0, 1).float().cpu() for features in found]
 
     @contextlib.contextmanager

@@ -48,13 +48,14 @@ class PromptCache:
         self, keys: Sequence[TextKey], encode: Callable[[Sequence[TextKey]], Sequence[Tensor]]
     ) -> list[Tensor]:
         """The features of each key; those that aren't known are encoded together, and kept if they are finite."""
-        found = {key: self.find(key) for key in keys}
-        missing = [key for key, features in found.items() if features is None]
+        found = {key: features for key in keys if (features := self.find(key)) is not None}
+        missing = [key for key in dict.fromkeys(keys) if key not in found]
         made = dict(zip(missing, encode(missing), strict=True)) if missing else {}
         for key, features in made.items():
             if torch.isfinite(features).all():
                 self.keep(key, features)
-        return [made[key] if (known := found[key]) is None else known for key in keys]
+        found |= made
+        return [found[key] for key in keys]
 
     def keep(self, key: TextKey, features: Tensor) -> None:
         """Remember features, and forget those that were used longest ago."""

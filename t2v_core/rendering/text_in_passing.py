@@ -11,10 +11,10 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from t2v_core.models.layouts import ModelFolder
-from t2v_core.models.loading import Progress, build, count_bytes, new_staging, plan, read_target
+from t2v_core.models.loading import Progress, assign, build, count_bytes, new_staging, plan, read_target
 from t2v_core.models.matching import Target
 from t2v_core.models.modelscope.checkpoint import Part
 from t2v_core.models.modelscope.config import ModelConfig
@@ -69,13 +69,12 @@ def encoded_in_passing(
 
     progress(done, total)
     for stage, some in itertools.groupby(targets, key=lambda target: _stage_of(target.name)):
-        place, work = _place_of(stage, tower)
-        _take_memory(place)
         for target in some:
-            read(target, tower.get_parameter(_in_first_layer(target.name)).data)
+            read(target, _place_of(target.name, tower))
+        work = _work_of(stage, tower)
         states = [work(state) for state in states]
         if stage == _EMBEDDING:
-            del tower.token_embedding, place  # four times as large as a layer
+            del tower.token_embedding  # four times as large as a layer
     return states
 
 
@@ -89,21 +88,11 @@ def bytes_in_passing(weights: Mapping[str, Tensor], *, numbers: NumberFormat) ->
 
 
 def _with_one_layer(config: ModelConfig, *, dtype: torch.dtype) -> TextEncoder:
-    """A tower of one layer, still without memory for its weights, but for those of the places in a prompt."""
+    """A tower of one layer, without memory for its weights."""
     smallest = dataclasses.replace(config, text=dataclasses.replace(config.text, layers=2))  # the last one goes unused
-    tower = build(Part.TEXT, smallest).to(dtype).requires_grad_(False).eval()
+    tower = build(Part.TEXT, smallest).to(dtype).eval()
     assert isinstance(tower, TextEncoder)
-    _take_memory(tower, recurse=False)
     return tower
-
-
-def _take_memory(module: nn.Module, *, recurse: bool = True) -> None:
-    """Have memory for the weights that have none; `to_empty` would load symbolic algebra, which takes a second."""
-    for name, weight in list(module.named_parameters(recurse=recurse)):
-        if weight.is_meta:
-            place, _, own = name.rpartition(".")
-            room = nn.Parameter(torch.empty(weight.shape, dtype=weight.dtype), requires_grad=False)
-            setattr(module.get_submodule(place), own, room)
 
 
 def _stage_of(name: str) -> str:
@@ -113,15 +102,18 @@ def _stage_of(name: str) -> str:
     return _NORM if name.startswith(_NORM) else _EMBEDDING
 
 
-def _in_first_layer(name: str) -> str:
-    """A layer's weight by its name in the first one; others keep theirs."""
+def _place_of(name: str, tower: TextEncoder) -> Tensor:
+    """Where a weight goes in a tower of one layer, which takes memory for it the first time."""
     stage = _stage_of(name)
-    return name.replace(stage, f"{_LAYER}0") if stage.startswith(_LAYER) else name
+    name = name.replace(stage, f"{_LAYER}0") if stage.startswith(_LAYER) else name
+    weight = tower.get_parameter(name)
+    if weight.is_meta:
+        assign(tower, name, torch.empty(weight.shape, dtype=weight.dtype))
+    return tower.get_parameter(name).data
 
 
-def _place_of(stage: str, tower: TextEncoder) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
-    """The module that holds a stage's weights, and what it does."""
+def _work_of(stage: str, tower: TextEncoder) -> Callable[[Tensor], Tensor]:
+    """What a stage does."""
     if stage == _EMBEDDING:
-        return tower.token_embedding, tower.embed
-    module = tower.ln_final if stage == _NORM else tower.transformer
-    return module, module
+        return tower.embed
+    return tower.ln_final if stage == _NORM else tower.transformer

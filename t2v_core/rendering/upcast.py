@@ -31,15 +31,15 @@ def compute_dtype(weights: torch.dtype, *, device: str) -> torch.dtype:
 def widen_on_use(network: nn.Module, dtype: torch.dtype) -> None:
     """Let every layer of a network see its own weights as `dtype` while it runs; between runs they stay as they are."""
     for unit, layers in _units(network):
-        own = {layer: dict(layer.named_parameters(recurse=False)) for layer in layers}
-        narrow: Narrow = {
-            layer: found
-            for layer, weights in own.items()
-            if (found := {name: value for name, value in weights.items() if value.dtype is not dtype})
-        }
+        narrow: Narrow = {layer: found for layer in layers if (found := _narrow_weights(layer, dtype))}
         if narrow:
             unit.register_forward_pre_hook(functools.partial(_widen, narrow, dtype))
             unit.register_forward_hook(functools.partial(_restore, narrow), always_call=True)
+
+
+def _narrow_weights(layer: nn.Module, dtype: torch.dtype) -> dict[str, nn.Parameter]:
+    """A layer's own weights that aren't `dtype`."""
+    return {name: value for name, value in layer.named_parameters(recurse=False) if value.dtype is not dtype}
 
 
 def _units(network: nn.Module) -> Iterator[tuple[nn.Module, list[nn.Module]]]:
