@@ -27,8 +27,8 @@ from t2v_core.models.modelscope.layers import (
     JoinedLinear,
     Linear,
     clip_maps,
-    pack,
 )
+from t2v_core.models.modelscope.packable import pack
 from t2v_core.rendering.heap import keeping_memory, working_memory
 
 Form = Callable[[], Tensor]

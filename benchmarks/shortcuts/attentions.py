@@ -13,7 +13,7 @@ from torch import Tensor
 
 from t2v_core.models.modelscope.attention import Attention, SpatialTransformer, TemporalTransformer
 from t2v_core.models.modelscope.frame_windows import attend_in_windows
-from t2v_core.models.modelscope.layers import pack
+from t2v_core.models.modelscope.packable import pack
 from t2v_core.models.modelscope.token_merging import attend_merged
 
 ROUNDS = 5

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from benchmarks.shortcuts.variants import Changes
 from t2v_core.models.modelscope.config import UNetConfig
-from t2v_core.models.modelscope.layers import pack
+from t2v_core.models.modelscope.packable import pack
 from t2v_core.models.modelscope.shortcuts import Shortcuts, shortened
 from t2v_core.models.modelscope.unet import UNet3D
 from t2v_core.request import GenerationRequest, ModelDefaults

@@ -7,9 +7,9 @@ the same pass. The operators are torch's own, but not documented: each is checke
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
-import platform
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -19,6 +19,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from t2v_core.models import processor
+from t2v_core.models.narrow import Narrow
 from t2v_core.models.room import room
 
 Pair = int | tuple[int, int]
@@ -37,36 +38,64 @@ _BY_PRODUCTS = 0
 _IN_CACHE = 2**19
 """Bytes that a core's own cache holds for sure."""
 
+_WIDENED_AT_ONCE = 16 * 2**20
+"""Bytes of a narrow kernel that are widened at once."""
+
 _USUAL_MAPS = 16, (32, 32)
 """How many maps of which size a kernel is packed for where nobody says."""
 
 
 class Packed:
-    """A matrix (o, i) and its bias, as oneDNN wants them; `unpacked` gives the exact matrix back."""
+    """A matrix (o, i) and its bias, as oneDNN wants them; `unpacked` gives the exact matrix back.
 
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        self._weight = _ops()._reorder_linear_weight(weight.contiguous(), None)
-        self._bias = bias
+    `computes` is the format of what it's multiplied with, where that is wider than its own.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, *, computes: torch.dtype | None = None) -> None:
+        computes = computes or weight.dtype
+        self._weight = _kept(_ops()._reorder_linear_weight(weight.to(computes).contiguous(), None), weight.dtype)
+        self._bias = None if bias is None else bias.to(computes)
 
     def __call__(self, x: Tensor, *, plus: Tensor | None = None) -> Tensor:
         """x (..., i) times the matrix, and `plus` (..., o) added; (..., o)."""
-        return linear(x, self._weight, self._bias, plus=plus)
+        with _wide(self._weight) as weight:
+            return linear(x, weight, self._bias, plus=plus)
 
     def gelu(self, x: Tensor) -> Tensor:
         """An exact GELU of the product."""
         if not has_avx512():
             return torch.ops.aten.gelu_.default(self(x))
-        return _ops()._linear_pointwise.default(x, self._weight, self._bias, "gelu", [], "none")
+        with _wide(self._weight) as weight:
+            return _ops()._linear_pointwise.default(x, weight, self._bias, "gelu", [], "none")
 
     def times(self, x: Tensor, factor: Tensor) -> Tensor:
         """The product, multiplied by a tensor of its shape."""
         if not has_avx512():
             return self(x).mul_(factor)
-        return _ops()._linear_pointwise.binary(x, factor, self._weight, self._bias, "mul")
+        with _wide(self._weight) as weight:
+            return _ops()._linear_pointwise.binary(x, factor, weight, self._bias, "mul")
 
     def unpacked(self) -> Tensor:
         """The matrix (o, i), bit for bit."""
-        return self._weight.to_dense()
+        return _plain(self._weight)
+
+
+def _kept(packed: Tensor, dtype: torch.dtype) -> Tensor | Narrow:
+    """A packed weight, with its numbers in the format that they came in."""
+    return packed if packed.dtype is dtype else Narrow(packed, dtype)
+
+
+def _wide(weight: Tensor | Narrow) -> contextlib.AbstractContextManager[Tensor]:
+    """Within the block the packed weight in the format that it's multiplied in."""
+    return weight.wide() if isinstance(weight, Narrow) else contextlib.nullcontext(weight)
+
+
+def _plain(weight: Tensor | Narrow) -> Tensor:
+    """The numbers of a packed weight as they came."""
+    if not isinstance(weight, Narrow):
+        return weight.to_dense()
+    with weight.wide() as packed:
+        return packed.to_dense().to(weight.dtype)
 
 
 class Form(Protocol):
@@ -85,7 +114,8 @@ class PackedConv:
     """A convolution's kernel (o, i, h, w) and its bias, in the order that oneDNN wants for maps of the last size seen.
 
     In another order oneDNN would turn the kernel in every call, which can take ten times as long as the convolution.
-    The first maps to expect are (n, i, h, w) `maps`.
+    The first maps to expect are (n, i, h, w) `maps`. Where the kernel is narrower than what they are in, `computes`,
+    it's widened for some of their channels after the others.
     """
 
     def __init__(
@@ -96,33 +126,62 @@ class PackedConv:
         padding: Pair = 0,
         stride: Pair = 1,
         maps: torch.Size | None = None,
+        computes: torch.dtype | None = None,
     ) -> None:
+        self._computes = computes or weight.dtype
         self._geometry = (_pair(padding), _pair(stride), (1, 1), 1)  # no dilation, one group
         self.is_in_order = _has_one_order(channels=weight.shape[0])
         """Whether its order holds for all maps, so that their size needn't be looked at."""
-        self._bias = bias
+        self._bias = None if bias is None else bias.to(self._computes)
         count, size = _USUAL_MAPS
         self._pack(weight, for_maps=maps or torch.Size((count, weight.shape[1], *size)))
 
     def _pack(self, weight: Tensor, *, for_maps: torch.Size) -> None:
-        self._weight = _ops()._reorder_convolution_weight(weight.contiguous(), *self._geometry, for_maps)
+        is_narrow = weight.dtype is not self._computes
+        self._at_once = widened_at_once(weight, self._computes) if is_narrow else weight.shape[1]
+        self._weights = [self._packed(part, for_maps) for part in weight.split(self._at_once, dim=1)]
         self._maps = for_maps
+
+    def _packed(self, part: Tensor, maps: torch.Size) -> Tensor | Narrow:
+        seen = (maps[0], part.shape[1], *maps[2:])
+        wide = part.to(self._computes).contiguous()
+        return _kept(_ops()._reorder_convolution_weight(wide, *self._geometry, seen), part.dtype)
 
     def __call__(self, x: Tensor, *, plus: Tensor | None = None) -> Tensor:
         """Feature maps (n, i, h, w) in channels-last memory to (n, o, ...), with `plus` of that shape added."""
         if x.shape != self._maps and not self.is_in_order:
             self._pack(self.unpacked(), for_maps=x.shape)
-        if plus is None:
-            return _ops()._convolution_pointwise.default(x, self._weight, self._bias, *self._geometry, "none", [], "")
-        if not has_avx512():
-            return self(x).add_(plus)
-        return _ops()._convolution_pointwise.binary(
-            x, plus, self._weight, self._bias, *self._geometry, "add", None, None, [], None
-        )
+        if len(self._weights) == 1:
+            return self._convolve(x, self._weights[0], self._bias, plus=plus)
+        bias = self._bias
+        for maps, weight in zip(x.split(self._at_once, dim=1), self._weights, strict=True):
+            plus, bias = (
+                self._convolve(maps.contiguous(memory_format=torch.channels_last), weight, bias, plus=plus),
+                None,
+            )
+        assert plus is not None
+        return plus
+
+    def _convolve(self, x: Tensor, weight: Tensor | Narrow, bias: Tensor | None, *, plus: Tensor | None) -> Tensor:
+        if plus is not None and not has_avx512():
+            return self._convolve(x, weight, bias, plus=None).add_(plus)
+        with _wide(weight) as kernel:
+            if plus is None:
+                return _ops()._convolution_pointwise.default(x, kernel, bias, *self._geometry, "none", [], "")
+            return _ops()._convolution_pointwise.binary(
+                x, plus, kernel, bias, *self._geometry, "add", None, None, [], None
+            )
 
     def unpacked(self) -> Tensor:
         """The kernel (o, i, h, w), bit for bit."""
-        return self._weight.to_dense()
+        parts = [_plain(weight) for weight in self._weights]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+def widened_at_once(kernel: Tensor, computes: torch.dtype) -> int:
+    """For how many of the channels that come in a kernel (o, i, ...) is widened to `computes` at once."""
+    parts = -(-kernel.numel() * computes.itemsize // _WIDENED_AT_ONCE)
+    return -(-kernel.shape[1] // parts)
 
 
 class ByTaps:
@@ -132,12 +191,20 @@ class ByTaps:
     otherwise. The kernel (o, i, h, w) must be larger than twice the padding.
     """
 
-    def __init__(self, kernel: Tensor, bias: Tensor | None, *, padding: Pair = 0, stride: Pair = 1) -> None:
+    def __init__(
+        self,
+        kernel: Tensor,
+        bias: Tensor | None,
+        *,
+        padding: Pair = 0,
+        stride: Pair = 1,
+        computes: torch.dtype | None = None,
+    ) -> None:
         self._size, self._padding, self._stride = tuple(kernel.shape[2:]), _pair(padding), _pair(stride)
         matrices = dict(zip(itertools.product(*map(range, self._size)), _by_tap(kernel), strict=True))
         # Every place has the neighbour that is itself, with which the sum begins.
         self._taps = {
-            tap: Packed(matrices[tap], bias if tap == self._padding else None)
+            tap: Packed(matrices[tap], bias if tap == self._padding else None, computes=computes)
             for tap in sorted(matrices, key=lambda tap: tap != self._padding)
         }
 
@@ -236,8 +303,7 @@ def is_intel() -> bool:
 
     There it is as fast as oneDNN or faster, elsewhere half as fast.
     """
-    maker = processor.fact("vendor_id") or platform.processor()
-    return "GenuineIntel" in maker and torch.backends.mkl.is_available()
+    return processor.is_by_intel() and torch.backends.mkl.is_available()
 
 
 @functools.lru_cache(maxsize=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 
 FACTS = Path("/proc/cpuinfo")
@@ -14,3 +15,8 @@ def fact(*names: str) -> str:
     except OSError:
         return ""
     return next((line for line in lines if line.lower().startswith(names)), "").partition(":")[2].strip()
+
+
+def is_by_intel() -> bool:
+    """Whether Intel made it."""
+    return "GenuineIntel" in (fact("vendor_id") or platform.processor())

@@ -69,7 +69,7 @@ class OverPlaces:
         count = -(-len(kernel) // some)
         # Turned, so that their sums can be multiplied as they lie.
         self._kernels = [rearrange(part, "o i y x -> (y x) i o").contiguous() for part in kernel.chunk(count)]
-        self._bias = bias
+        self._bias = None if bias is None else bias.float()
 
     @staticmethod
     def pays(maps: Tensor, *, channels: int) -> bool:
@@ -110,7 +110,7 @@ class OverFrames:
 
     def __init__(self, kernel: Tensor, bias: Tensor | None) -> None:
         self._kernel = rearrange(kernel, "o i f 1 -> f i o").contiguous()
-        self._bias = bias
+        self._bias = None if bias is None else bias.float()
 
     @staticmethod
     def pays(maps: Tensor, *, channels: int) -> bool:
@@ -255,7 +255,7 @@ def _gather(products: Sequence[Tensor], *, out: Sequence[Tensor]) -> Sequence[Te
 
 def _sums_of(kernel: Tensor, *, axes: int) -> Tensor:
     """Of a kernel (taps, i, o) along one or two axes the sums: (6, i, o) or (6 columns, 6 rows, i, o)."""
-    return cpu_kernels.multiply(_matrix(axes), kernel.flatten(1)).view(*[_SEEN] * axes, *kernel.shape[1:])
+    return cpu_kernels.multiply(_matrix(axes), kernel.flatten(1).float()).view(*[_SEEN] * axes, *kernel.shape[1:])
 
 
 @lru_cache(maxsize=2)

@@ -21,6 +21,7 @@ from t2v_core.models.modelscope.attention import Attention
 from t2v_core.models.modelscope.checkpoint import Part
 from t2v_core.models.modelscope.config import ModelConfig
 from t2v_core.models.modelscope.layers import WIDEST_DOUBLED, DoublingConv2d, GatedLinear
+from t2v_core.models.modelscope.packable import Packable, compute_in
 from t2v_core.models.modelscope.text_encoder import TextEncoder
 from t2v_core.models.modelscope.unet import UNet3D
 from t2v_core.models.modelscope.vae import Autoencoder
@@ -33,7 +34,7 @@ from t2v_core.rendering.offload import streamed_bytes
 from t2v_core.rendering.simulation import Growth, trace
 from t2v_core.rendering.slicing import sliced
 from t2v_core.rendering.text_in_passing import bytes_in_passing, is_read_in_passing
-from t2v_core.rendering.upcast import widen_on_use
+from t2v_core.rendering.upcast import stays_narrow, widen_on_use
 
 Formats = Mapping[Part, NumberFormat]
 
@@ -105,7 +106,7 @@ class Footprint:
         }
         torn = _TORN_HEAP if self._kind == "cpu" else 1
         most = max(
-            self._resident(part, rung, loaded if part is Part.TEXT else tuple(Part)) + round(torn * held)
+            self._resident(part, clip, rung, loaded if part is Part.TEXT else tuple(Part)) + round(torn * held)
             for part, held in stages.items()
         )
         return most + _LIBRARIES.get(self._kind, 0)
@@ -113,8 +114,9 @@ class Footprint:
     def weights(self, part: Part) -> int:
         """Bytes of a part's weights."""
         if part not in self._peaks:
-            state = self._network(part).state_dict().values()
-            self._peaks[part] = sum(tensor.numel() * tensor.element_size() for tensor in state)
+            state, widest = self._network(part).state_dict().values(), self._formats[part].stored.itemsize
+            # What is wider than it's stored is so for the traces alone.
+            self._peaks[part] = sum(tensor.numel() * min(tensor.element_size(), widest) for tensor in state)
         return self._peaks[part]
 
     @property
@@ -122,15 +124,31 @@ class Footprint:
         """Bytes of the whole model."""
         return sum(self.weights(part) for part in Part)
 
-    def _resident(self, working: Part, rung: Measures, loaded: Collection[Part] = tuple(Part)) -> int:
+    def _resident(self, working: Part, clip: ClipShape, rung: Measures, loaded: Collection[Part]) -> int:
         """The weights that are on the device while a part works, its own and of those loaded what may stay."""
+        others = [part for part in loaded if part is not working and not rung.sends_away(part, working=working)]
         own = self.weights(working)
         if rung.blocks and working is Part.UNET:
             own = streamed_bytes(self._network(working))
         elif working is Part.TEXT and working not in loaded and is_read_in_passing(rung, device=self._kind):
             own = bytes_in_passing(self._network(working).state_dict(), numbers=self._formats[working])
-        others = (part for part in loaded if part is not working and not rung.sends_away(part, working=working))
-        return own + sum(map(self.weights, others))
+        return own + sum(map(self.weights, others)) + sum(self._places(part, clip, rung) for part in (working, *others))
+
+    def _places(self, part: Part, clip: ClipShape, rung: Measures) -> int:
+        """What the places take that a network's packed weights are widened in, one for each shape."""
+        numbers = self._formats[part]
+        if not stays_narrow(numbers, kind=self._kind):
+            return 0
+        texts = 1 if rung.halves else clip.texts
+        key = ("places", part, clip.at_once, texts)
+        if key not in self._peaks:
+            network = self._network(part)
+            if isinstance(network, UNet3D):
+                shape = (1, self._config.unet.in_dim, *clip.at_once)
+                network.arrange_for(torch.empty(shape, dtype=numbers.computes, device="meta"), texts=texts)
+            shapes = {layer.place for layer in network.modules() if isinstance(layer, Packable)}
+            self._peaks[key] = sum(map(math.prod, shapes)) * numbers.computes.itemsize
+        return self._peaks[key]
 
     def _text(self, chunks: int) -> int:
         key = (Part.TEXT, chunks)
@@ -208,6 +226,8 @@ class Footprint:
             assert isinstance(network, (TextEncoder, UNet3D, Autoencoder))
             if numbers.name == FP8:
                 narrow_shapes(network)
+            if stays_narrow(numbers, kind=self._kind):
+                _pretend_widened(network, numbers.computes)
             if numbers.is_widened:
                 widen_on_use(network, numbers.computes)
             if self._kind == "cpu" and usable(numbers.computes):
@@ -242,6 +262,14 @@ class _PlaceKernel:
         """(n, c, h + 1, w + 1) to (n, c, h, w)."""
         shape = (len(maps), self._dim, maps.shape[-2] - 1, maps.shape[-1] - 1)
         return torch.empty(shape, dtype=maps.dtype, device="meta", memory_format=torch.channels_last)
+
+
+def _pretend_widened(network: nn.Module, dtype: torch.dtype) -> None:
+    """Let the layers that widen their weights themselves, in places of their own, have wide ones."""
+    compute_in(network, dtype)
+    for layer in network.modules():
+        if isinstance(layer, Packable):
+            layer.to(dtype)
 
 
 def _pretend_packed(network: nn.Module, *, doubling: bool) -> None:

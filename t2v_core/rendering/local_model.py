@@ -18,7 +18,7 @@ from t2v_core.models.modelscope.checkpoint import Part
 from t2v_core.models.modelscope.shortcuts import NO_SHORTCUTS, Shortcuts, shortened
 from t2v_core.models.modelscope.unet import UNet3D
 from t2v_core.rendering.conditioning import chunks_said, weighed
-from t2v_core.rendering.devices import free_memory, kind_of, to_device, traits_of
+from t2v_core.rendering.devices import free_memory, kind_of, to_device
 from t2v_core.rendering.distilled import Distillation
 from t2v_core.rendering.footprint import ClipShape, footprint_of
 from t2v_core.rendering.heap import keeping_memory
@@ -37,6 +37,7 @@ from t2v_core.rendering.remembered_texts import RememberedTexts
 from t2v_core.rendering.residence import Residence
 from t2v_core.rendering.slicing import sliced
 from t2v_core.rendering.text_in_passing import encoded_in_passing, is_read_in_passing
+from t2v_core.rendering.upcast import stays_narrow
 from t2v_core.request import GenerationRequest
 from t2v_core.run import Notice, Progress, Run, Stage
 from t2v_core.sampling.denoiser import Prediction
@@ -265,7 +266,8 @@ class LocalModel:
 
     def _packs(self, name: Part) -> bool:
         """Whether a part's weights are packed for the processor that it runs on."""
-        return traits_of(self._plan.device).is_cpu and not self._formats[name].is_widened
+        kind, numbers = kind_of(self._plan.device), self._formats[name]
+        return kind == "cpu" and (not numbers.is_widened or stays_narrow(numbers, kind=kind))
 
     def _arrange(self, part: nn.Module) -> None:
         """Announce what the clip's latents will be like, so that no layer has to change its form in a step."""

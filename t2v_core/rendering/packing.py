@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from t2v_core.models.loading import Completed, blocks_of
-from t2v_core.models.modelscope.layers import pack
+from t2v_core.models.modelscope.packable import pack
 from t2v_core.models.room import kept_room
 from t2v_core.rendering.devices import empty_cache
 

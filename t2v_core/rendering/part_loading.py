@@ -9,11 +9,12 @@ from torch import nn
 from t2v_core.models.layouts import ModelFolder
 from t2v_core.models.loading import Completed, Progress, build, load_part
 from t2v_core.models.modelscope.checkpoint import Part
+from t2v_core.models.modelscope.packable import compute_in
 from t2v_core.rendering.eight_bits import EightBits
 from t2v_core.rendering.layout import lay_out
 from t2v_core.rendering.number_formats import FP8, NumberFormat
 from t2v_core.rendering.packing import pack_while
-from t2v_core.rendering.upcast import widen_on_use
+from t2v_core.rendering.upcast import stays_narrow, widen_on_use
 
 
 def loaded(
@@ -55,6 +56,8 @@ def loaded(
             completed=completed,
         )
 
+    if stays_narrow(numbers, kind=for_kind):
+        compute_in(network, numbers.computes)
     if arrange is None:
         read()
     else:

@@ -2,8 +2,11 @@
 
 Without instructions for bf16 or fp16 a processor emulates them, which takes several times as long as float32, and some
 GPUs' fp16 is wrong. Keeping the weights in 16 bits and widening one layer's at a time costs a pass over the weights
-instead, and still saves half of their memory. On a processor convolutions are packed as well while they run, and so are
-feed-forwards, which then take their rows in parts: what that takes is nothing beside what it saves.
+instead, and still saves half of their memory.
+
+On a processor most weights are packed for good, in the narrow format, and widened in their packed order, where torch
+can tell where their numbers lie. An older one packs convolutions while they run, and so feed-forwards, which then take
+their rows in parts: what that takes is nothing beside what it saves.
 """
 
 from __future__ import annotations
@@ -15,8 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from t2v_core.models.modelscope.layers import Convolution, DoublingConv2d, Packable, pack
+from t2v_core.models.cpu_kernels import usable
+from t2v_core.models.modelscope.layers import Convolution, DoublingConv2d
+from t2v_core.models.modelscope.packable import Packable, pack
+from t2v_core.models.narrow import keeps_narrow
 from t2v_core.rendering.devices import FORMATS, traits_of
+from t2v_core.rendering.number_formats import FP8, NumberFormat
 
 Narrow = dict[nn.Module, dict[str, nn.Parameter]]
 """The narrow weights of some layers, each with its name."""
@@ -37,8 +44,16 @@ def widen_on_use(network: nn.Module, dtype: torch.dtype) -> None:
             unit.register_forward_hook(functools.partial(_restore, narrow), always_call=True)
 
 
+def stays_narrow(numbers: NumberFormat, *, kind: str) -> bool:
+    """Whether weights in this format are packed as they are, and widened in their packed order."""
+    is_scaled = numbers.name == FP8
+    return kind == "cpu" and numbers.is_widened and not is_scaled and usable(numbers.computes) and keeps_narrow()
+
+
 def _narrow_weights(layer: nn.Module, dtype: torch.dtype) -> dict[str, nn.Parameter]:
-    """A layer's own weights that aren't `dtype`."""
+    """A layer's own weights that aren't `dtype`, but for those that it widens itself."""
+    if isinstance(layer, Packable) and layer.computes is dtype and (layer.is_emptied or layer.is_worth_packing()):
+        return {}
     return {name: value for name, value in layer.named_parameters(recurse=False) if value.dtype is not dtype}
 
 

@@ -23,7 +23,7 @@ from t2v_core.models.lora.file import Kind, read_lora
 from t2v_core.models.lora.places import GUIDANCE, Place, places_of
 from t2v_core.models.modelscope.checkpoint import Part
 from t2v_core.models.modelscope.config import ModelConfig
-from t2v_core.models.modelscope.layers import Packable, pack, unpack
+from t2v_core.models.modelscope.packable import Packable, pack, unpack
 
 pytestmark = [pytest.mark.full_size, pytest.mark.timeout(1800)]
 

@@ -134,7 +134,7 @@ LOUD = {
 @pytest.fixture(params=["bf16", "fp32"])
 def wider(request, monkeypatch):
     """What comes after fp16, on a processor that multiplies bf16 and on one that doesn't."""
-    flags = frozenset({"avx512_bf16"} if request.param == "bf16" else ())
+    flags = frozenset({"amx_bf16"} if request.param == "bf16" else ())
     monkeypatch.setattr("t2v_core.rendering.devices.cpu_flags", lambda: flags)
     traits_of.cache_clear()
     yield request.param

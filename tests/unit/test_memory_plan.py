@@ -193,7 +193,8 @@ def test_what_is_not_on_the_device_while_the_unet_works():
 def test_the_weights_that_count_are_those_that_stay(full_size):
     text, unet, autoencoder = (full_size.weights(part) for part in Part)
     rung = find_rung("text", device="cuda")
-    resident = [full_size._resident(part, rung) for part in Part]
+    clip = ClipShape(2, 8, 8, guided=False)
+    resident = [full_size._resident(part, clip, rung, tuple(Part)) for part in Part]
     assert resident == [text + unet + autoencoder, unet + autoencoder, unet + autoencoder]
 
 

@@ -18,15 +18,8 @@ from t2v_core.models.modelscope import layers
 from t2v_core.models.modelscope.attention import FeedForward, RememberedText, TemporalTransformer, attend
 from t2v_core.models.modelscope.blocks import TemporalConv
 from t2v_core.models.modelscope.config import AutoencoderConfig, UNetConfig
-from t2v_core.models.modelscope.layers import (
-    Conv2d,
-    DoublingConv2d,
-    FramewiseConv,
-    JoinedLinear,
-    Packable,
-    pack,
-    unpack,
-)
+from t2v_core.models.modelscope.layers import Conv2d, DoublingConv2d, FramewiseConv, JoinedLinear
+from t2v_core.models.modelscope.packable import Packable, pack, unpack
 from t2v_core.models.modelscope.unet import UNet3D
 from t2v_core.models.modelscope.vae import Autoencoder
 from t2v_core.models.winograd import OverFrames, OverPlaces

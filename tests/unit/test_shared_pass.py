@@ -6,7 +6,7 @@ from test_packing import SMALL, filled, inputs, needs_kernels
 
 from t2v_core.models.modelscope.attention import RememberedText
 from t2v_core.models.modelscope.config import UNetConfig
-from t2v_core.models.modelscope.layers import pack
+from t2v_core.models.modelscope.packable import pack
 from t2v_core.models.modelscope.shortcuts import Shortcuts, shortened
 from t2v_core.models.modelscope.unet import UNet3D
 from t2v_core.rendering.slicing import sliced

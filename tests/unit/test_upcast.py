@@ -116,16 +116,21 @@ def test_the_weights_are_narrow_again_after_an_error():
 
 
 @pytest.mark.parametrize(
-    ("weights", "device", "flags", "expected"),
+    ("weights", "maker", "flags", "expected"),
     [
-        (torch.bfloat16, "cpu", "avx512f", torch.float32),
-        (torch.bfloat16, "cpu", "avx512f avx512_bf16", torch.bfloat16),
-        (torch.float16, "cpu", "avx512_bf16", torch.float32),
-        (torch.float32, "cpu", "", torch.float32),
+        (torch.bfloat16, "AuthenticAMD", "avx512f", torch.float32),
+        (torch.bfloat16, "AuthenticAMD", "avx512f avx512_bf16", torch.bfloat16),
+        # What Intel's vectors do takes longer than float32.
+        (torch.bfloat16, "GenuineIntel", "avx512f avx512_bf16", torch.float32),
+        (torch.bfloat16, "GenuineIntel", "avx512f avx512_bf16 amx_bf16", torch.bfloat16),
+        (torch.float16, "GenuineIntel", "avx512_bf16 avx512_fp16", torch.float16),
+        (torch.float16, "AuthenticAMD", "avx512_bf16", torch.float32),
+        (torch.float32, "", "", torch.float32),
     ],
 )
-def test_the_processor_decides(weights, device, flags, expected, monkeypatch):
+def test_the_processor_decides(weights, maker, flags, expected, monkeypatch):
     monkeypatch.setattr(devices, "cpu_flags", lambda: frozenset(flags.split()))
+    monkeypatch.setattr(devices.processor, "fact", lambda *names: maker)
     devices.traits_of.cache_clear()
-    assert compute_dtype(weights, device=device) is expected
+    assert compute_dtype(weights, device="cpu") is expected
     devices.traits_of.cache_clear()

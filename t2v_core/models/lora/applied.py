@@ -20,7 +20,7 @@ from t2v_core.models.loading import plan, read_into, read_target
 from t2v_core.models.lora.file import Lora, Piece
 from t2v_core.models.lora.places import GUIDANCE, GUIDANCE_WIDTH
 from t2v_core.models.modelscope.checkpoint import Part
-from t2v_core.models.modelscope.layers import Packable, pack, unpack
+from t2v_core.models.modelscope.packable import Packable, pack, unpack
 from t2v_core.models.tensors import TensorRef
 
 Progress = Callable[[int, int], None]

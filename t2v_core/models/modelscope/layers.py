@@ -1,13 +1,12 @@
 """The layers that do nearly all of the work, each with a plain form and one with its weights packed for a CPU.
 
-Their names and shapes are the checkpoints'. While a layer is packed, its parameter is an empty placeholder of the same
-shape: `pack` and `unpack` turn a whole network, in place, bit for bit, and with one layer's second copy at a time.
+Their names and shapes are the checkpoints'; see `packable` for how they are packed.
 """
 
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
@@ -15,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from t2v_core.models import cpu_kernels
-from t2v_core.models.cpu_kernels import ByTaps, Form, Packed, PackedConv, convolved
+from t2v_core.models.cpu_kernels import ByTaps, Form, Packed, PackedConv, convolved, widened_at_once
+from t2v_core.models.modelscope.packable import Packable, give_up, take_back
 from t2v_core.models.winograd import OverFrames, OverPlaces
 
 SMALL_MAP = 4
@@ -25,72 +25,6 @@ _OVER_FRAMES = (1, 0)  # the padding of a convolution over (f, p)
 
 WIDEST_DOUBLED = 640
 """A `DoublingConv2d` of more channels keeps its one kernel: four are 2 % of the 1.7B's memory, for 1 % of a step."""
-
-_FEW_CHANNELS = 16
-"""Layers with fewer input or output channels than this gain nothing by being packed."""
-
-
-class Packable(nn.Module, abc.ABC):
-    """A layer with a packed form."""
-
-    is_packed = False
-    is_emptied = False
-    """Whether a placeholder stands for the weight, for this layer itself is packed or one that it is joined to."""
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Packable:  # type: ignore[override]
-        """What `nn.Module.to` and its like do; a packed layer stays where and what it is.
-
-        Raises:
-            RuntimeError: it should become something else while it is packed.
-        """
-        if not (self.is_emptied or self.is_packed):
-            return super()._apply(fn, recurse)
-        dtype = next(weight.dtype for weight in self._weights())
-        moved = fn(torch.empty(0, dtype=dtype, device="cpu"))
-        if moved.device.type != "cpu" or moved.dtype is not dtype:
-            raise RuntimeError("a packed layer can't be moved or converted: unpack it first")
-        return self
-
-    def _weights(self) -> Iterator[Tensor]:
-        """The matrices that are packed."""
-        return (weight for weight in self.parameters(recurse=False) if weight.ndim > 1)
-
-    def forget_packed(self) -> None:
-        """Be as before packing, but for the weight, which somebody else brings."""
-        self.is_packed = self.is_emptied = False
-        vars(self).pop("_packed", None)
-
-    @abc.abstractmethod
-    def _pack(self) -> None: ...
-
-    @abc.abstractmethod
-    def _unpack(self) -> None: ...
-
-    def is_worth_packing(self) -> bool:
-        """Whether the layer's own weights are here, plain, large, and in a format that the processor multiplies."""
-        return all(
-            weight.device.type == "cpu" and min(weight.shape[:2]) >= _FEW_CHANNELS and cpu_kernels.usable(weight.dtype)
-            for weight in self._weights()
-        )
-
-
-def pack(network: nn.Module) -> bool:
-    """Pack the weights of every layer for this processor, where it can; whether there was anything left to pack."""
-    layers = [layer for layer in network.modules() if isinstance(layer, Packable) and not layer.is_packed]
-    # Layers that are joined go together, before each of them would go alone.
-    for layer in sorted(layers, key=lambda layer: not isinstance(layer, JoinedLinear)):
-        if layer.is_worth_packing():
-            layer._pack()
-            layer.is_packed = True
-    return any(layer.is_packed for layer in layers)
-
-
-def unpack(network: nn.Module) -> None:
-    """Give every layer its plain weights back."""
-    for layer in network.modules():
-        if isinstance(layer, Packable) and layer.is_packed:
-            layer._unpack()
-            layer.is_packed = False
 
 
 class Linear(nn.Linear, Packable):
@@ -103,11 +37,11 @@ class Linear(nn.Linear, Packable):
         return _linear(input, self.weight, self.bias, plus=plus)
 
     def _pack(self) -> None:
-        self._packed = Packed(self.weight, self.bias)
-        _give_up(self)
+        self._packed = Packed(self.weight, self.bias, computes=self.computes)
+        give_up(self)
 
     def _unpack(self) -> None:
-        _take_back(self, self._packed.unpacked())
+        take_back(self, self._packed.unpacked())
         del self._packed
 
 
@@ -124,11 +58,11 @@ class PlacewiseLinear(nn.Conv1d, Packable):
         return _linear(input, self.weight[..., 0], self.bias, plus=plus)
 
     def _pack(self) -> None:
-        self._packed = Packed(self.weight[..., 0], self.bias)
-        _give_up(self)
+        self._packed = Packed(self.weight[..., 0], self.bias, computes=self.computes)
+        give_up(self)
 
     def _unpack(self) -> None:
-        _take_back(self, self._packed.unpacked()[..., None])
+        take_back(self, self._packed.unpacked()[..., None])
         del self._packed
 
 
@@ -147,6 +81,16 @@ class Convolution(Packable):
         elif not isinstance(self._packed, form):
             self._packed = self._in_form(form, self._packed.unpacked(), maps.shape)
 
+    @property
+    def place(self) -> tuple[int, ...]:
+        """That of its form; see `Packable.place`."""
+        kernel = cast(Tensor, self.weight)
+        if self._first_form is ByTaps:
+            return tuple(kernel.shape[:2])
+        if self._first_form is not PackedConv or self.computes is None:
+            return ()  # such sums are made of a widened copy
+        return len(kernel), widened_at_once(kernel, self.computes), *(size for size in kernel.shape[2:] if size > 1)
+
     @abc.abstractmethod
     def _form_for(self, maps: Tensor) -> type[Any]: ...
 
@@ -156,10 +100,10 @@ class Convolution(Packable):
     def _pack(self) -> None:
         weight = cast(Tensor, self.weight)
         self._packed: Form = self._in_form(self._first_form, weight.flatten(3), self._first_maps)
-        _give_up(self)
+        give_up(self)
 
     def _unpack(self) -> None:
-        _take_back(self, self._packed.unpacked().view(cast(Tensor, self.weight).shape))
+        take_back(self, self._packed.unpacked().view(cast(Tensor, self.weight).shape))
         del self._packed
 
 
@@ -201,7 +145,10 @@ class Conv2d(nn.Conv2d, Convolution):
         if issubclass(form, OverPlaces):
             return form(kernel, self.bias)
         announced = {} if issubclass(form, ByTaps) else {"maps": maps}
-        return form(kernel, self.bias, padding=self._steps["padding"], stride=self._steps["stride"], **announced)
+        steps = self._steps
+        return form(
+            kernel, self.bias, padding=steps["padding"], stride=steps["stride"], computes=self.computes, **announced
+        )
 
     @property
     def _steps(self) -> dict[str, tuple[int, int]]:
@@ -239,7 +186,7 @@ class DoublingConv2d(Conv2d):
         return result
 
     def _pack(self) -> None:
-        if self.in_channels > WIDEST_DOUBLED:
+        if self.in_channels > WIDEST_DOUBLED or self.computes not in (None, self.weight.dtype):
             super()._pack()
             return
         # Sums don't tell what they were made of: the weight stays as it is.
@@ -275,12 +222,14 @@ class FramewiseConv(nn.Conv3d, Convolution):
 
     def _in_form(self, form: type[OverFrames | PackedConv], kernel: Tensor, maps: torch.Size | None) -> Form:
         if form is PackedConv:
-            return PackedConv(kernel, self.bias, padding=_OVER_FRAMES, maps=maps)
+            return PackedConv(kernel, self.bias, padding=_OVER_FRAMES, maps=maps, computes=self.computes)
         return form(kernel, self.bias)
 
 
 class JoinedLinear(Packable):
     """Several linear layers of one input, one product while they are packed or joined; they stay where they were."""
+
+    goes_first = True
 
     def __init__(self, *layers: Linear) -> None:
         super().__init__()
@@ -314,19 +263,25 @@ class JoinedLinear(Packable):
         """As each of the layers, which must have no bias."""
         return all(layer.is_worth_packing() and layer.bias is None for layer in self._layers)
 
+    @property
+    def place(self) -> tuple[int, ...]:
+        """All rows; see `Packable.place`."""
+        return sum(self._sizes), self._layers[0].in_features
+
     def _weights(self) -> Iterator[Tensor]:
         return (layer.weight for layer in self._layers)
 
     def _pack(self) -> None:
-        self._packed = Packed(cpu_kernels.joined([layer.weight for layer in self._layers]), None)
+        joined = cpu_kernels.joined([layer.weight for layer in self._layers])
+        self._packed = Packed(joined, None, computes=self._layers[0].computes)
         for layer in self._layers:
-            _give_up(layer)
+            give_up(layer)
 
     def _unpack(self) -> None:
         for layer, weight in zip(
             self._layers, self._packed.unpacked().split([layer.out_features for layer in self._layers]), strict=True
         ):
-            _take_back(layer, weight.clone())
+            take_back(layer, weight.clone())
         del self._packed
 
 
@@ -341,13 +296,18 @@ class GatedLinear(nn.Linear, Packable):
         value, gate = _linear(input, self.weight, self.bias).chunk(2, dim=-1)
         return value * F.gelu(gate)
 
+    @property
+    def place(self) -> tuple[int, ...]:
+        """A half; see `Packable.place`."""
+        return self.out_features // 2, self.in_features
+
     def _pack(self) -> None:
         halves = zip(self.weight.chunk(2), self.bias.chunk(2), strict=True)
-        self._packed = tuple(Packed(weight, bias) for weight, bias in halves)
-        _give_up(self)
+        self._packed = tuple(Packed(weight, bias, computes=self.computes) for weight, bias in halves)
+        give_up(self)
 
     def _unpack(self) -> None:
-        _take_back(self, torch.cat([half.unpacked() for half in self._packed]))
+        take_back(self, torch.cat([half.unpacked() for half in self._packed]))
         del self._packed
 
 
@@ -386,15 +346,3 @@ def _pairs(kernel: Tensor, axis: int, place: int) -> Tensor:
     """A kernel's three weights along an axis as two, for the first or the second of two places made of one."""
     before, same, behind = kernel.unbind(axis)
     return torch.stack([before + same, behind] if place else [before, same + behind], dim=axis)
-
-
-def _give_up(layer: Packable) -> None:
-    """Leave a placeholder that knows the weight's shape and format."""
-    layer.is_emptied = True
-    weight = cast(Tensor, layer.weight)
-    layer.weight = nn.Parameter(torch.empty_like(weight, device="meta"), requires_grad=False)
-
-
-def _take_back(layer: Packable, weight: Tensor) -> None:
-    layer.is_emptied = False
-    layer.weight = nn.Parameter(weight.contiguous(), requires_grad=False)
