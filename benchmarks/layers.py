@@ -8,6 +8,7 @@ Sizes are the 1.7B network's at 256×256.
 from __future__ import annotations
 
 import argparse
+import copy
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -29,7 +30,9 @@ from t2v_core.models.modelscope.layers import (
     clip_maps,
 )
 from t2v_core.models.modelscope.packable import pack
+from t2v_core.models.narrow import keeps_narrow
 from t2v_core.rendering.heap import keeping_memory, working_memory
+from t2v_core.rendering.upcast import widen_on_use
 
 Form = Callable[[], Tensor]
 
@@ -92,6 +95,9 @@ def choices(dtype: torch.dtype, *, frames: int, scale: int) -> Iterator[Choice]:
     for side, dim in ((16, 640), (64, 256)):
         yield _doubled(dtype, frames=frames, side=side // scale, dim=dim // scale)
     yield _by_rows(dtype, rows=frames * 1024 // scale, dim=320 // scale)
+    if dtype is torch.bfloat16 and keeps_narrow():
+        for side, dim in ((4, 1280), (16, 640)):
+            yield from _widened(frames=frames, side=side, dim=dim // scale)
     for places, heads in ((1024, 5), (64, 20)):
         yield _few_tokens(dtype, frames=frames, places=places // scale, heads=heads)
         yield _of_text(dtype, tokens=frames * places // scale, heads=heads)
@@ -217,6 +223,29 @@ def _by_rows(dtype: torch.dtype, *, rows: int, dim: int) -> Choice:
         f"feed-forward of {rows} × {dim}",
         {"some rows at a time": lambda: layer(tokens, plus=tokens), "all": lambda: layer._rows(tokens, tokens)},
     )
+
+
+def _widened(*, frames: int, side: int, dim: int) -> Iterator[Choice]:
+    """What is for processors that multiply bf16 badly, beside what is for those that do it well."""
+    maps = torch.randn(frames, dim, side, side).contiguous(memory_format=torch.channels_last)
+    tokens = torch.randn(frames * side**2, dim)
+    inputs = {Linear(dim, dim): tokens, Conv2d(dim, dim, 3, padding=1): maps}
+    for first, x in inputs.items():
+        narrow, native, plain = (copy.deepcopy(first).bfloat16() for _ in range(3))
+        narrow.computes = torch.float32
+        pack(narrow)
+        pack(native)
+        widen_on_use(plain, torch.float32)
+        same = x.bfloat16()
+
+        yield Choice(
+            f"{'product' if x is tokens else '3×3 convolution'} of {frames} maps of {side}×{side}, {dim} channels",
+            {
+                "widened from its packed order": lambda layer=narrow, x=x: layer(x),
+                "widened, then packed": lambda layer=plain, x=x: layer(x),
+                "in bf16": lambda layer=native, x=same: layer(x),
+            },
+        )
 
 
 def _of_text(dtype: torch.dtype, *, tokens: int, heads: int) -> Choice:

@@ -19,7 +19,7 @@ from t2v_core.models.lora.file import Kind, read_lora
 from t2v_core.models.lora.places import GUIDANCE, places_of
 from t2v_core.models.modelscope.checkpoint import Part
 from t2v_core.models.modelscope.config import ModelConfig
-from t2v_core.models.modelscope.packable import Packable, pack, unpack
+from t2v_core.models.modelscope.packable import Packable, compute_in, pack, unpack
 from t2v_core.models.tensors import FileError
 
 STATES = random_states()
@@ -130,10 +130,12 @@ def test_what_was_interrupted_is_begun_again_from_the_files(folder, tmp_path):
 
 
 @pytest.mark.skipif(not cpu_kernels.usable(torch.float32), reason="torch has no oneDNN here")
-def test_packed_weights_are_changed_as_plain_ones_are_and_stay_packed(folder, tmp_path):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_packed_weights_are_changed_as_plain_ones_are_and_stay_packed(dtype, folder, tmp_path):
     path, _ = write_kohya(tmp_path / "lora")
-    packed, plain = (load_part(folder, Part.UNET) for _ in range(2))
+    packed, plain = (load_part(folder, Part.UNET, dtype=dtype) for _ in range(2))
     before = bits(plain)
+    compute_in(packed, torch.float32)  # which float16 is widened for in each product
     pack(packed)
     applied = wearing(folder, packed, Dose(read_lora(path, TINY), 0.5))
     wearing(folder, plain, Dose(read_lora(path, TINY), 0.5))

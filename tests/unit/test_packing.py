@@ -554,13 +554,14 @@ def test_training_still_reaches_every_weight():
     assert all(weight.grad is not None for weight in filled_network.parameters())
 
 
-def test_every_choice_of_a_layers_form_can_be_measured_and_gives_the_same(capsys):
+@pytest.mark.parametrize(("precision", "digits"), [("fp32", 1e-5), ("bf16", 2e-2)])
+def test_every_choice_of_a_layers_form_can_be_measured_and_gives_the_same(precision, digits, capsys):
     from benchmarks.layers import main
 
-    assert main(["--quick", "--frames", "2", "--rounds", "1"]) == 0
+    assert main(["--quick", "--frames", "2", "--rounds", "1", "--precision", precision]) == 0
     rows = [line.split("|") for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
     assert len(rows) > 15
-    assert all(float(row[-2]) < 1e-5 for row in rows)
+    assert all(float(row[-2]) < digits for row in rows)
 
 
 @needs_kernels
