@@ -53,7 +53,7 @@ class Packed:
 
     def __init__(self, weight: Tensor, bias: Tensor | None, *, computes: torch.dtype | None = None) -> None:
         computes = computes or weight.dtype
-        self._weight = _kept(_ops()._reorder_linear_weight(weight.to(computes).contiguous(), None), weight.dtype)
+        self._weight = _kept(_ops()._reorder_linear_weight(_widened(weight, computes), None), weight.dtype)
         self._bias = None if bias is None else bias.to(computes)
 
     def __call__(self, x: Tensor, *, plus: Tensor | None = None) -> Tensor:
@@ -78,6 +78,11 @@ class Packed:
     def unpacked(self) -> Tensor:
         """The matrix (o, i), bit for bit."""
         return _plain(self._weight)
+
+
+def _widened(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """A weight as one piece, and in a wider format in memory that is there for a moment."""
+    return weight.contiguous() if weight.dtype is dtype else room(weight.shape, dtype, kind="widened").copy_(weight)
 
 
 def _kept(packed: Tensor, dtype: torch.dtype) -> Tensor | Narrow:
@@ -144,7 +149,7 @@ class PackedConv:
 
     def _packed(self, part: Tensor, maps: torch.Size) -> Tensor | Narrow:
         seen = (maps[0], part.shape[1], *maps[2:])
-        wide = part.to(self._computes).contiguous()
+        wide = _widened(part, self._computes)
         return _kept(_ops()._reorder_convolution_weight(wide, *self._geometry, seen), part.dtype)
 
     def __call__(self, x: Tensor, *, plus: Tensor | None = None) -> Tensor:
@@ -246,7 +251,7 @@ def _by_tap(kernel: Tensor) -> Tensor:
     taps = kernel.flatten(2).permute(2, 0, 1)
     if len(taps) == 1:
         return taps
-    result = room(taps.shape, taps.dtype)
+    result = room(taps.shape, taps.dtype, kind="gathered")
     # The numbers of a tap lie far apart: of some rows at a time they are in the processor's cache for all taps.
     at_once = max(1, _IN_CACHE // kernel[0].nbytes)
     for rows, found in zip(taps.split(at_once, dim=1), result.split(at_once, dim=1), strict=True):
@@ -272,7 +277,7 @@ def convolved(
 def joined(matrices: Sequence[Tensor]) -> Tensor:
     """The rows of some matrices (o, i) one after the other, in memory that is there for a moment."""
     shape = (sum(map(len, matrices)), *matrices[0].shape[1:])
-    return torch.cat(tuple(matrices), out=room(shape, matrices[0].dtype))
+    return torch.cat(tuple(matrices), out=room(shape, matrices[0].dtype, kind="gathered"))
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, *, plus: Tensor | None = None) -> Tensor:

@@ -12,7 +12,7 @@ from t2v_core.models.room import kept_room, room
 
 
 def place(*shape, dtype=torch.float32):
-    return room(shape, dtype).untyped_storage().data_ptr()
+    return room(shape, dtype, kind="gathered").untyped_storage().data_ptr()
 
 
 def test_within_the_block_every_copy_takes_the_place_of_the_one_before():
@@ -22,26 +22,30 @@ def test_within_the_block_every_copy_takes_the_place_of_the_one_before():
         with kept_room():
             assert place(64, 32) == large
         assert place(64, 32) == large, "the inner block doesn't end the outer one"
-        found = room((3, 5), torch.float32)
+        other = room((64, 32), torch.float32, kind="widened")
+        assert other.untyped_storage().data_ptr() != large, "a copy of another kind is made of this one"
+        found = room((3, 5), torch.float32, kind="gathered")
     assert found.shape == (3, 5)
     assert found.is_contiguous()
 
 
 def test_outside_of_it_each_has_its_own():
-    first, second = (room((64, 32), torch.float32) for _ in range(2))
+    first, second = (room((64, 32), torch.float32, kind="gathered") for _ in range(2))
     assert first.data_ptr() != second.data_ptr()
     with kept_room():
-        third = room((8, 8), torch.float32)
+        third = room((8, 8), torch.float32, kind="gathered")
     with kept_room():
-        fourth = room((8, 8), torch.float32)
+        fourth = room((8, 8), torch.float32, kind="gathered")
     assert third.data_ptr() != fourth.data_ptr(), "somebody may still have the first block's"
 
 
 def test_each_thread_has_a_room_of_its_own():
     seen = []
     with kept_room():
-        mine = room((64, 32), torch.float32)
-        thread = threading.Thread(target=lambda: seen.extend(room((64, 32), torch.float32) for _ in range(2)))
+        mine = room((64, 32), torch.float32, kind="gathered")
+        thread = threading.Thread(
+            target=lambda: seen.extend(room((64, 32), torch.float32, kind="gathered") for _ in range(2))
+        )
         thread.start()
         thread.join()
     assert len({mine.data_ptr(), *(each.data_ptr() for each in seen)}) == 3

@@ -141,7 +141,7 @@ def test_the_plan_counts_it_so_where_it_is_not_loaded():
     clip, numbers = ClipShape(16, 32, 32, guided=True), FORMATS["fp32"]
     prediction = Footprint(ModelConfig(), dict.fromkeys(Part, numbers), device="cpu")
     rung, others = find_rung("text", device="cpu"), (Part.UNET, Part.AUTOENCODER)
-    later, kept = (prediction._resident(Part.TEXT, rung, loaded) for loaded in (others, tuple(Part)))
+    later, kept = (prediction._resident(Part.TEXT, clip, rung, loaded) for loaded in (others, tuple(Part)))
     assert kept - later > 0.8 * prediction.weights(Part.TEXT)
     first, again = (prediction.peak(clip, rung, chunk=1, loaded=loaded) for loaded in ((), others))
     assert first == again, "a later prompt raises no peak"
