@@ -158,14 +158,12 @@ class PackedConv:
             self._pack(self.unpacked(), for_maps=x.shape)
         if len(self._weights) == 1:
             return self._convolve(x, self._weights[0], self._bias, plus=plus)
-        bias = self._bias
-        for maps, weight in zip(x.split(self._at_once, dim=1), self._weights, strict=True):
-            plus, bias = (
-                self._convolve(maps.contiguous(memory_format=torch.channels_last), weight, bias, plus=plus),
-                None,
-            )
-        assert plus is not None
-        return plus
+        found, bias = plus, self._bias
+        for some, weight in zip(x.split(self._at_once, dim=1), self._weights, strict=True):
+            maps = some.contiguous(memory_format=torch.channels_last)
+            found, bias = self._convolve(maps, weight, bias, plus=found), None
+        assert found is not None
+        return found
 
     def _convolve(self, x: Tensor, weight: Tensor | Narrow, bias: Tensor | None, *, plus: Tensor | None) -> Tensor:
         if plus is not None and not has_avx512():
