@@ -29,7 +29,7 @@ from t2v_core.models.modelscope.layers import (
     Linear,
     clip_maps,
 )
-from t2v_core.models.modelscope.packable import pack
+from t2v_core.models.modelscope.packable import compute_in, pack
 from t2v_core.models.narrow import keeps_narrow
 from t2v_core.rendering.heap import keeping_memory, working_memory
 from t2v_core.rendering.upcast import widen_on_use
@@ -232,12 +232,11 @@ def _widened(*, frames: int, side: int, dim: int) -> Iterator[Choice]:
     inputs = {Linear(dim, dim): tokens, Conv2d(dim, dim, 3, padding=1): maps}
     for first, x in inputs.items():
         narrow, native, plain = (copy.deepcopy(first).bfloat16() for _ in range(3))
-        narrow.computes = torch.float32
+        compute_in(narrow, torch.float32)
         pack(narrow)
         pack(native)
         widen_on_use(plain, torch.float32)
         same = x.bfloat16()
-
         yield Choice(
             f"{'product' if x is tokens else '3×3 convolution'} of {frames} maps of {side}×{side}, {dim} channels",
             {

@@ -23,7 +23,7 @@ FORMATS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 """The number formats that a network can compute in."""
 
 _CPU_FLAGS = {"bf16": {"avx512_bf16", "amx_bf16", "bf16"}, "fp16": {"avx512_fp16", "amx_fp16", "asimdhp"}}
-# Intel's multiply vectors of bf16 at 0.6 of float32's speed; their tiles are faster, but not all virtual machines show.
+# Intel's multiply vectors of bf16 at 0.6 of float32's speed; tiles are faster, which not all virtual machines show.
 _SLOW_ON_INTEL = {"avx512_bf16"}
 
 # The Turing cards without matrix units: their fp16 convolutions give NaN (pytorch/pytorch issue 77955).

@@ -25,7 +25,7 @@ from t2v_core.models.narrow import keeps_narrow
 from t2v_core.rendering.devices import FORMATS, traits_of
 from t2v_core.rendering.number_formats import FP8, NumberFormat
 
-Narrow = dict[nn.Module, dict[str, nn.Parameter]]
+NarrowWeights = dict[nn.Module, dict[str, nn.Parameter]]
 """The narrow weights of some layers, each with its name."""
 
 
@@ -38,7 +38,7 @@ def compute_dtype(weights: torch.dtype, *, device: str) -> torch.dtype:
 def widen_on_use(network: nn.Module, dtype: torch.dtype) -> None:
     """Let every layer of a network see its own weights as `dtype` while it runs; between runs they stay as they are."""
     for unit, layers in _units(network):
-        narrow: Narrow = {layer: found for layer in layers if (found := _narrow_weights(layer, dtype))}
+        narrow: NarrowWeights = {layer: found for layer in layers if (found := _narrow_weights(layer, dtype))}
         if narrow:
             unit.register_forward_pre_hook(functools.partial(_widen, narrow, dtype))
             unit.register_forward_hook(functools.partial(_restore, narrow), always_call=True)
@@ -72,7 +72,7 @@ def scale_name(name: str) -> str:
     return f"{name}_scale"
 
 
-def _widen(narrow: Narrow, dtype: torch.dtype, unit: nn.Module, inputs: Any) -> None:
+def _widen(narrow: NarrowWeights, dtype: torch.dtype, unit: nn.Module, inputs: Any) -> None:
     for layer, weights in narrow.items():
         for name, value in weights.items():
             wide, scale = value.to(dtype), getattr(layer, scale_name(name), None)
@@ -95,7 +95,7 @@ def _is_packed_meanwhile(layer: nn.Module, unit: nn.Module) -> bool:
     return (isinstance(layer, Convolution) or layer is not unit) and layer.is_worth_packing()
 
 
-def _restore(narrow: Narrow, unit: nn.Module, _: Any, output: Tensor) -> None:
+def _restore(narrow: NarrowWeights, unit: nn.Module, _: Any, output: Tensor) -> None:
     for layer, weights in narrow.items():
         if isinstance(layer, Packable) and layer.is_emptied:
             layer.forget_packed()
