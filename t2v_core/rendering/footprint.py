@@ -82,6 +82,15 @@ class ClipShape:
         """How many texts run at once where guidance isn't split."""
         return self.conds + self.guided
 
+    def texts_together(self, rung: Measures) -> int:
+        """How many texts run at once on a rung."""
+        return 1 if rung.halves else self.texts
+
+    def announce_to(self, unet: UNet3D, rung: Measures, *, dtype: torch.dtype) -> None:
+        """Arrange a network for the latents that it will see at once, so that no layer has to change its form then."""
+        latents = torch.empty(1, unet.config.in_dim, *self.at_once, dtype=dtype, device="meta")
+        unet.arrange_for(latents, texts=self.texts_together(rung))
+
 
 class Footprint:
     """Predictions for one model in given number formats on one kind of device; each is worked out once."""
@@ -139,13 +148,11 @@ class Footprint:
         numbers = self._formats[part]
         if not stays_narrow(numbers, kind=self._kind):
             return 0
-        texts = 1 if rung.halves else clip.texts
-        key = ("places", part, clip.at_once, texts)
+        key = ("places", part, clip.at_once, clip.texts_together(rung))
         if key not in self._peaks:
             network = self._network(part)
             if isinstance(network, UNet3D):
-                shape = (1, self._config.unet.in_dim, *clip.at_once)
-                network.arrange_for(torch.empty(shape, dtype=numbers.computes, device="meta"), texts=texts)
+                clip.announce_to(network, rung, dtype=numbers.computes)
             shapes = {layer.place for layer in network.modules() if isinstance(layer, Packable)}
             self._peaks[key] = sum(map(math.prod, shapes)) * numbers.computes.itemsize
         return self._peaks[key]
@@ -160,7 +167,7 @@ class Footprint:
         return self._peaks[key]
 
     def _sampling(self, clip: ClipShape, rung: Measures) -> int:
-        batch = 1 if rung.halves else clip.texts
+        batch = clip.texts_together(rung)
         if not rung.slices:
             key = (Part.UNET, batch, clip.text_chunks)
             if key not in self._growths:

@@ -272,9 +272,7 @@ class LocalModel:
     def _arrange(self, part: nn.Module) -> None:
         """Announce what the clip's latents will be like, so that no layer has to change its form in a step."""
         if isinstance(part, UNet3D) and self._clip is not None:
-            dtype, shape = self._formats[Part.UNET].computes, (1, self._config.unet.in_dim, *self._clip.at_once)
-            latents = torch.empty(shape, dtype=dtype, device="meta")
-            part.arrange_for(latents, texts=1 if self.splits_guidance else self._clip.texts)
+            self._clip.announce_to(part, self._ladder.rung, dtype=self._formats[Part.UNET].computes)
 
     @property
     def _launches_freely(self) -> bool:
