@@ -23,8 +23,9 @@ class Narrow:
     """A packed weight in float32, whose numbers are kept in a narrower format that can hold each of them."""
 
     def __init__(self, packed: Tensor, dtype: torch.dtype) -> None:
-        self._place = _place_like(packed)
+        # First, for as a place it may be written to by others at once.
         self._numbers = _numbers_of(packed).to(dtype)
+        self._place = _place_like(packed)
 
     @contextlib.contextmanager
     def wide(self) -> Iterator[Tensor]:
