@@ -73,6 +73,9 @@ def serving(host: str, folder: Path) -> Iterator[Server]:
     _put_lora(folder / "data" / "models" / "ModelScope" / "lora")
     environment = {**os.environ, "STAND_IN_DATA": str(folder / "data"), "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
     environment |= {"no_proxy": "127.0.0.1,localhost", "PYTHONDONTWRITEBYTECODE": "1"}
+    # Threads that wait for each other on fewer cores than there are of them all take many times as long.
+    at_once = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // at_once)))
     for name in ("PYTHONPATH", "PYTHONWARNINGS", "VIRTUAL_ENV"):
         environment.pop(name, None)
     with log.open("w") as console:

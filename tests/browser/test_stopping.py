@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -13,8 +14,8 @@ from t2v_core.media.reading import read_frames
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
 PROMPT = "a green square moving right on a black background"
-LONG = 400
-"""Steps that nobody waits for."""
+LONG = {"steps": 100, "frames": 64}
+"""Longer than any machine takes to press a button, or to open a second page."""
 
 
 @pytest.fixture
@@ -25,15 +26,26 @@ def at_once(server: Server) -> Iterator[None]:
     server.set_options(interrupt_after_current=True)
 
 
-def begin(page: Page, **fields: object) -> None:
-    """Start a run and wait until it is sampling."""
+def begin(page: Page, server: Server, **fields: object) -> None:
+    """Start a run and wait until a step is done, before which a stop would leave nothing to keep."""
     page.ask(prompt=PROMPT, **fields)
     page.press("generate")
     page.wait("document.querySelector('#tab_txt2video .progressDiv')?.textContent.includes('Sampling')")
+    wait_for_a_step(server)
+
+
+def wait_for_a_step(server: Server, *, clip: int = 0) -> None:
+    """Wait until a step of a clip is done."""
+
+    def is_done() -> bool:
+        state = server.look()["state"]
+        return state["job_no"] == clip and re.match(r"Sampling [1-9]", state["textinfo"] or "") is not None
+
+    until(is_done, what=f"the first step of clip {clip + 1} is done")
 
 
 def test_interrupt_keeps_what_is_there_and_the_next_run_works(page: Page, server: Server, at_once: None):
-    begin(page, steps=LONG, count=3)
+    begin(page, server, **LONG, count=3)
     page.press("interrupt")
     page.wait("t.clips().length === 1")
     page.wait_until_idle()
@@ -41,13 +53,13 @@ def test_interrupt_keeps_what_is_there_and_the_next_run_works(page: Page, server
     (name,) = page.captions()
     assert len(read_frames(server.file(name))) > 1
     page.wait("t.clips()[0].readyState >= 2")
-    (after,) = page.generate(steps=2, count=1)
+    (after,) = page.generate(steps=2, frames=8, count=1)
     assert after != name
     assert "stopped early" not in page.value("t.captions()[0]")
 
 
-def test_interrupt_may_let_the_clip_be_finished(page: Page):
-    begin(page, steps=40, count=3)
+def test_interrupt_may_let_the_clip_be_finished(page: Page, server: Server):
+    begin(page, server, steps=40, count=3)
     page.press("interrupt")
     page.wait("t.clips().length === 1")
     page.wait_until_idle()
@@ -55,21 +67,20 @@ def test_interrupt_may_let_the_clip_be_finished(page: Page):
 
 
 def test_skip_goes_on_with_the_next_clip(page: Page, server: Server):
-    begin(page, steps=LONG, count=2)
+    begin(page, server, **LONG, count=2)
     made = len(list(server.outputs.rglob("*.mp4")))
     page.press("skip")
     until(lambda: len(list(server.outputs.rglob("*.mp4"))) == made + 1, what="the first clip is saved")
-    until(lambda: server.look()["state"]["job_no"] == 1, what="the second clip has begun")
-    page.wait("document.querySelector('#tab_txt2video .progressDiv')?.textContent.includes('Sampling')")
+    wait_for_a_step(server, clip=1)
     page.press("skip")
     page.wait("t.clips().length === 2")
     page.wait_until_idle()
     assert all("stopped early" in caption for caption in page.value("t.captions()"))
-    assert page.generate(steps=2, count=1)
+    assert page.generate(steps=2, frames=8, count=1)
 
 
-def test_a_reloaded_page_shows_the_run_and_then_its_clip(page: Page):
-    begin(page, steps=LONG, count=1)
+def test_a_reloaded_page_shows_the_run_and_then_its_clip(page: Page, server: Server):
+    begin(page, server, **LONG, count=1)
     page.open(forget=False)
     page.wait("document.querySelector('#tab_txt2video .progressDiv')?.textContent.includes('Sampling')")
     assert page.value("getComputedStyle(document.querySelector('#tab_txt2video .progressDiv')).display") == "block"
@@ -82,15 +93,15 @@ def test_a_reloaded_page_shows_the_run_and_then_its_clip(page: Page):
     page.wait_until_idle()
 
 
-def test_two_pages_wait_for_each_other(page: Page):
+def test_two_pages_wait_for_each_other(page: Page, server: Server):
     first = page.chrome.current_window_handle
-    begin(page, steps=1000, count=1, seed=11)  # longer than any machine takes to open the second page
+    begin(page, server, **LONG, count=1, seed=11)
     page.js("localStorage.clear()")  # another browser wouldn't know of this run
     page.chrome.switch_to.new_window("tab")
     try:
         second = Page(page.chrome, page.url)
         second.open()
-        second.ask(prompt=PROMPT, steps=2, count=1, seed=22)
+        second.ask(prompt=PROMPT, steps=2, frames=8, count=1, seed=22)
         second.press("generate")
         second.wait("document.querySelector('#tab_txt2video .progressDiv')?.textContent.includes('queue')")
         waiting = page.chrome.current_window_handle

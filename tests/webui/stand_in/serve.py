@@ -140,7 +140,7 @@ def add_routes(app, saved):
         checkpoint = sd_models.model_data.sd_model
         state = {
             name: getattr(shared.state, name)
-            for name in ("job", "job_count", "job_no", "sampling_step", "interrupted", "skipped")
+            for name in ("job", "job_count", "job_no", "sampling_step", "textinfo", "interrupted", "skipped")
         }
         return JSONResponse(
             {"saved": saved, "state": state, "opened": util.opened_folders, "moves": checkpoint and checkpoint.moves}
