@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import functools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -99,7 +100,7 @@ def choices(dtype: torch.dtype, *, frames: int, scale: int) -> Iterator[Choice]:
         for side, dim in ((4, 1280), (16, 640)):
             yield from _widened(frames=frames, side=side, dim=dim // scale)
     for places, heads in ((1024, 5), (64, 20)):
-        yield _few_tokens(dtype, frames=frames, places=places // scale, heads=heads)
+        yield from _over_axes(dtype, frames=frames, places=places // scale, heads=heads)
         yield _of_text(dtype, tokens=frames * places // scale, heads=heads)
 
 
@@ -265,20 +266,17 @@ def _of_text(dtype: torch.dtype, *, tokens: int, heads: int) -> Choice:
     )
 
 
-def _few_tokens(dtype: torch.dtype, *, frames: int, places: int, heads: int) -> Choice:
+def _over_axes(dtype: torch.dtype, *, frames: int, places: int, heads: int) -> Iterator[Choice]:
     joined = torch.randn(frames, places, 3 * heads * 64, dtype=dtype)
-    query, key, value = (
-        rearrange(part, "f p (heads d) -> p heads f d", heads=heads) for part in joined.chunk(3, dim=-1)
-    )
+    for name, axes in (
+        (f"attention over {places} places in {frames} frames", "f p (heads d) -> f heads p d"),
+        (f"attention over {frames} frames at {places} places", "f p (heads d) -> p heads f d"),
+    ):
+        parts = [rearrange(part, axes, heads=heads) for part in joined.chunk(3, dim=-1)]
 
-    def plain() -> Tensor:
-        return (query @ key.transpose(-1, -2) * 64**-0.5).softmax(-1) @ value
+        def plain(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+            return (query @ key.transpose(-1, -2) * 64**-0.5).softmax(-1) @ value
 
-    return Choice(
-        f"attention over {frames} frames at {places} places, {heads} heads",
-        {
-            "ours": lambda: attend(query, key, value),
-            "torch's": lambda: F.scaled_dot_product_attention(query, key, value),
-            "plain": plain,
-        },
-    )
+        forms = {"ours": attend, "torch's": F.scaled_dot_product_attention, "plain": plain}
+        calls: dict[str, Callable[[], Tensor]] = {form: functools.partial(call, *parts) for form, call in forms.items()}
+        yield Choice(f"{name}, {heads} heads", calls)

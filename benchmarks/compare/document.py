@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,9 +65,8 @@ def _how_long(results: Results, title: str) -> str:
     """What people who make videos want to know, from the whole clips that were measured."""
     lines = [f"| {title} | format | {USUAL_STEPS} steps | with Diffusers | with ModelScope's code | "
              "memory |", "|---|---|---|---|---|---|"]  # fmt: skip
-    for rows in results.by_case():
-        if rows[0].what != END_TO_END:
-            continue
+    clips = (rows for rows in results.by_case() if rows[0].what == END_TO_END)
+    for rows in sorted(clips, key=lambda rows: (_pixels(rows[0].size), rows[0].precision)):
         by_name = {row.contender: row for row in rows}
         size = rows[0].size.replace("x", "×", 1)
         width_height, _, frames = size.rpartition("x")
@@ -109,4 +109,9 @@ def _compare(results: Results, title: str, *, image: str) -> str:
 
 
 def _order(rows: Sequence[Row]) -> tuple[int, str, int]:
-    return WHATS.index(rows[0].what), rows[0].precision, len(rows[0].size)
+    return WHATS.index(rows[0].what), rows[0].precision, _pixels(rows[0].size)
+
+
+def _pixels(size: str) -> int:
+    """How many a clip of this size has in all of its frames; what has no size counts as one."""
+    return math.prod(map(int, re.findall(r"\d+", size)))

@@ -27,6 +27,8 @@ WAYS = (OURS, f"{OURS} {GRAPHED}", f"{OURS} {COMPILED}", f"{OURS} {COMPILED} {GR
 
 _FAR_FROM_USUAL = ("AMX", "AVX2")
 """Kernels that make a processor much faster or slower than others of its name, which have AVX-512."""
+_GENERATIONS = {("AMD", "26"): "Zen 5"}
+"""By maker and family: processors twice as fast as others of their name and kernels."""
 _UNTOLD = re.compile(r"\((R|TM)\)| Processor$")
 
 
@@ -50,6 +52,9 @@ class Session:
     def device(self) -> str:
         """What computed: the GPU's name, or the processor's without what all of its maker's have in theirs."""
         name = self.machine.get("gpu") or _UNTOLD.sub("", self.machine["processor"])
+        maker, _, _ = name.partition(" ")
+        generation = _GENERATIONS.get((maker, self.machine.get("family", "")))
+        name = f"{name} ({generation})" if generation else name
         has = "AMX" if self.machine.get("tiles") else self.machine.get("vectors")
         return f"{name} with {has}" if has in _FAR_FROM_USUAL else name
 

@@ -25,7 +25,7 @@ from benchmarks.compare.contender import DTYPES, Clip, Contender, Weights, Work,
 from benchmarks.compare.results import WAYS
 from benchmarks.compare.sizes import Size
 from benchmarks.compare.weights import ORIGINAL, random_values
-from t2v_core.models import cpu_kernels
+from t2v_core.models import cpu_kernels, processor
 from t2v_core.models.modelscope.checkpoint import Part
 from t2v_core.models.modelscope.config import ModelConfig
 from t2v_core.rendering.measures import AUTO
@@ -76,7 +76,11 @@ class Desk:
         gpu = torch.cuda.get_device_name(self._device) if self._device.startswith("cuda") else ""
         free = torch.cuda.mem_get_info(self._device)[0] if gpu else psutil.virtual_memory().available
         tiles = not gpu and cpu_kernels.multiplies_tiles()
-        kernels = {"tiles": tiles, "vectors": "" if gpu else torch.backends.cpu.get_cpu_capability()}
+        kernels = {
+            "tiles": tiles,
+            "vectors": "" if gpu else torch.backends.cpu.get_cpu_capability(),
+            "family": "" if gpu else processor.fact("cpu family"),
+        }
         return {"torch": torch.__version__, "threads": torch.get_num_threads(), "gpu": gpu, **kernels, "free": free}
 
     def limits(self, *, small: bool) -> dict[str, Any]:

@@ -64,6 +64,8 @@ def test_what_was_measured_on_another_machine_stays(tmp_path):
         ({"tiles": False, "vectors": "AVX512"}, "AMD EPYC"),
         ({"tiles": False, "vectors": "AVX2"}, "AMD EPYC with AVX2"),
         ({"tiles": True, "vectors": "AVX512"}, "AMD EPYC with AMX"),
+        ({"tiles": False, "vectors": "AVX512", "family": "25"}, "AMD EPYC"),
+        ({"tiles": False, "vectors": "AVX512", "family": "26"}, "AMD EPYC (Zen 5)"),
     ],
 )
 def test_processors_of_one_name_and_other_kernels_are_told_apart(kernels, name):

@@ -15,7 +15,7 @@ from t2v_core.models import cpu_kernels, winograd
 from t2v_core.models.cpu_kernels import ByTaps, PackedConv
 from t2v_core.models.loading import blocks_of
 from t2v_core.models.modelscope import layers
-from t2v_core.models.modelscope.attention import FeedForward, RememberedText, TemporalTransformer, attend
+from t2v_core.models.modelscope.attention import FeedForward, RememberedText, TemporalTransformer
 from t2v_core.models.modelscope.blocks import TemporalConv
 from t2v_core.models.modelscope.config import AutoencoderConfig, UNetConfig
 from t2v_core.models.modelscope.layers import Conv2d, DoublingConv2d, FramewiseConv, JoinedLinear
@@ -533,17 +533,6 @@ def test_keys_of_nothing_fill_up_a_text_and_change_nothing(of_each_frame, fused,
 @pytest.mark.parametrize("tokens", [16, 32, 80])
 def test_a_text_that_is_full_or_short_stays_as_it_is(tokens):
     assert RememberedText(torch.randn(1, tokens, 32)).mask is None
-
-
-@pytest.mark.parametrize("has_tiles", [False, True])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("tokens", [1, 16, 40])
-def test_attention_of_few_and_many_tokens(dtype, tokens, has_tiles, monkeypatch):
-    monkeypatch.setattr(cpu_kernels, "multiplies_tiles", lambda: has_tiles)
-    query, key, value = torch.randn(3, 6, 2, tokens, 8).to(dtype)
-    exact = torch.nn.functional.scaled_dot_product_attention(*(part.double() for part in (query, key, value)))
-    tolerance = 1e-5 if dtype is torch.float32 else 2e-2
-    assert torch.allclose(attend(query, key, value).double(), exact, atol=tolerance)
 
 
 def test_training_still_reaches_every_weight():

@@ -6,6 +6,8 @@ Tokens are (b, f, p, c) throughout, a view of channels-last feature maps: nothin
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable
 from typing import cast
 
@@ -23,9 +25,12 @@ OVER_FRAMES = "b f p (heads d) -> (b p) heads f d"
 
 # CUDA's attention kernels put batch times heads on a grid axis of at most 65,535 blocks.
 _LARGEST_GRID = 65_535
-# Up to so many tokens products in 16 bits are faster than a processor's fused attention; where it has tiles, to fewer.
+# Up to so many tokens products in 16 bits are faster than a processor's fused attention: fewer where the processor
+# multiplies tiles, any number where it multiplies 16 bits in vectors alone.
 _SHORT_SEQUENCE = 32
 _SHORT_WITH_TILES = 8
+# So many scores (4 MB) stay in a processor's cache between the products.
+_SCORES_AT_ONCE = 2**21
 # So many keys a processor's fused attention takes at once; what is left over costs as much as all the others.
 _KEYS_AT_ONCE = 16
 # As many tokens go through a feed-forward at once on a processor; see benchmarks/layers.py.
@@ -123,10 +128,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor | None = N
 
     The mask (1, 1, 1, keys) is added to the scores.
     """
-    if mask is None and query.device.type == "cpu" and query.dtype is not torch.float32:
-        short = _SHORT_WITH_TILES if cpu_kernels.multiplies_tiles() else _SHORT_SEQUENCE
-        if key.shape[2] <= short:
-            return _by_products(query, key, value)
+    if mask is None and query.device.type == "cpu" and key.shape[2] <= _longest_by_products(query.dtype):
+        return _by_products(query, key, value)
     rows = max(1, _LARGEST_GRID // query.shape[1])
     if query.shape[0] <= rows:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
@@ -134,12 +137,46 @@ def attend(query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor | None = N
     return torch.cat([F.scaled_dot_product_attention(q, k, v, attn_mask=mask) for q, k, v in slices])
 
 
+def _longest_by_products(dtype: torch.dtype) -> float:
+    """Of how many tokens at most a processor's attention is faster by products, see benchmarks/layers.py."""
+    if dtype is torch.float32:
+        return 0
+    if cpu_kernels.multiplies_tiles():
+        return _SHORT_WITH_TILES
+    return math.inf if cpu_kernels.has_avx512() and cpu_kernels.usable(dtype) else _SHORT_SEQUENCE
+
+
 def _by_products(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Two batched products: a processor's fused kernel in 16 bits takes twice as long for a few tokens."""
-    batch = query.shape[0]
-    query, key, value = (rearrange(part, "b heads n d -> (b heads) n d") for part in (query, key, value))
-    weights = torch.bmm(query, key.transpose(1, 2)).mul_(query.shape[-1] ** -0.5).softmax(-1)
-    return rearrange(torch.bmm(weights, value), "(b heads) n d -> b heads n d", b=batch)
+    """Batched products of so many scores at once: a processor's fused kernel in 16 bits takes twice as long."""
+    batch, heads, rows, _ = query.shape
+    of_row, of_head = key.shape[2], rows * key.shape[2]
+    if batch * heads * of_head <= _SCORES_AT_ONCE:
+        return _mixed(query, key, value)
+    result = query.new_empty(batch, rows, heads, value.shape[-1]).transpose(1, 2)
+    parts = itertools.product(_slices(batch, of=heads * of_head), _slices(heads, of=of_head), _slices(rows, of=of_row))
+    for some, these, those in parts:
+        result[some, these, those] = _mixed(query[some, these, those], key[some, these], value[some, these])
+    return result
+
+
+def _slices(count: int, *, of: int) -> list[slice]:
+    """As few slices as may be, of about the same size: so many things that have `of` scores each."""
+    size = math.ceil(count / min(count, math.ceil(count * of / _SCORES_AT_ONCE)))
+    return [slice(start, start + size) for start in range(0, count, size)]
+
+
+def _mixed(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attention of (batch, heads, tokens, d) by products, with as many of its digits as 16 bits have.
+
+    Large scores have few digits left behind the point, and those count in what they are powers of. So the products are
+    made twice, the second time beside the largest of their row: near it, where the weight is, scores are small then.
+    """
+    batch, scale = query.shape[0], query.shape[-1] ** -0.5
+    query, key, value = (part.flatten(0, 1) for part in (query, key, value))
+    keys = key.transpose(1, 2)
+    largest = torch.baddbmm(query.new_zeros(1), query, keys, beta=0, alpha=scale).amax(-1, keepdim=True)
+    weights = torch.baddbmm(largest.neg_(), query, keys, alpha=scale).softmax(-1)
+    return torch.bmm(weights, value).unflatten(0, (batch, -1))
 
 
 def _mask_to_fill_up(text: Tensor) -> Tensor | None:
