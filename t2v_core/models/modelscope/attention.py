@@ -166,10 +166,11 @@ def _slices(count: int, *, of: int) -> list[slice]:
 
 
 def _mixed(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Attention of (batch, heads, tokens, d) by products, with as many of its digits as 16 bits have.
+    """Attention of (batch, heads, tokens, d) by products, in the format of what comes in.
 
-    Large scores have few digits left behind the point, and those count in what they are powers of. So the products are
-    made twice, the second time beside the largest of their row: near it, where the weight is, scores are small then.
+    A large score in 16 bits has few digits left behind the point, where its weight, a power, needs them. So scores are
+    made twice, the second time less the largest of their row, which cancels out in the softmax: those that have any
+    weight are near zero then, and have their digits.
     """
     batch, scale = query.shape[0], query.shape[-1] ** -0.5
     query, key, value = (part.flatten(0, 1) for part in (query, key, value))
