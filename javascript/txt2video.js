@@ -12,8 +12,11 @@ function txt2videoFollow(task, timeout) {
     const container = txt2videoElement("gallery_container");
     const finished = () => {
         showSubmitButtons(TXT2VIDEO, true);
-        localRemove(`${TXT2VIDEO}_task_id`);
         showRestoreProgressButton(TXT2VIDEO, false);
+        // Not at once: a page that is left breaks off what it asks for, which looks like the end, and must forget nothing.
+        setTimeout(() => {
+            if (localGet(`${TXT2VIDEO}_task_id`) === task) localRemove(`${TXT2VIDEO}_task_id`);
+        }, 500);
     };
     requestProgress(task, container, container, finished, null, timeout);
 }

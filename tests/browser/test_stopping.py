@@ -59,7 +59,7 @@ def test_interrupt_keeps_what_is_there_and_the_next_run_works(page: Page, server
 
 
 def test_interrupt_may_let_the_clip_be_finished(page: Page, server: Server):
-    begin(page, server, steps=40, count=3)
+    begin(page, server, steps=40, frames=16, count=3)
     page.press("interrupt")
     page.wait("t.clips().length === 1")
     page.wait_until_idle()
@@ -90,6 +90,18 @@ def test_a_reloaded_page_shows_the_run_and_then_its_clip(page: Page, server: Ser
     page.wait_until_idle()
     assert page.wait("t.clips()[0].readyState >= 2 && t.clips()[0].videoWidth") == 64
     page.open(forget=False)
+    page.wait_until_idle()
+
+
+def test_a_page_that_is_left_in_the_midst_of_a_question_forgets_no_run(page: Page, server: Server):
+    begin(page, server, **LONG, count=1)
+    leaving = "() => { setTimeout(() => location.reload()); return Promise.reject(new Error('broken off')); }"
+    page.js(f"window.fetch = {leaving}")
+    page.wait("!window.t")
+    page.open(forget=False)
+    page.wait("document.querySelector('#tab_txt2video .progressDiv')?.textContent.includes('Sampling')")
+    page.press("interrupt")
+    page.wait("t.clips().length === 1")
     page.wait_until_idle()
 
 
