@@ -268,15 +268,15 @@ def _of_text(dtype: torch.dtype, *, tokens: int, heads: int) -> Choice:
 
 def _over_axes(dtype: torch.dtype, *, frames: int, places: int, heads: int) -> Iterator[Choice]:
     joined = torch.randn(frames, places, 3 * heads * 64, dtype=dtype)
+
+    def plain(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return (query @ key.transpose(-1, -2) * 64**-0.5).softmax(-1) @ value
+
+    forms = {"ours": attend, "torch's": F.scaled_dot_product_attention, "plain": plain}
     for name, axes in (
         (f"attention over {places} places in {frames} frames", "f p (heads d) -> f heads p d"),
         (f"attention over {frames} frames at {places} places", "f p (heads d) -> p heads f d"),
     ):
         parts = [rearrange(part, axes, heads=heads) for part in joined.chunk(3, dim=-1)]
-
-        def plain(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-            return (query @ key.transpose(-1, -2) * 64**-0.5).softmax(-1) @ value
-
-        forms = {"ours": attend, "torch's": F.scaled_dot_product_attention, "plain": plain}
         calls: dict[str, Callable[[], Tensor]] = {form: functools.partial(call, *parts) for form, call in forms.items()}
         yield Choice(f"{name}, {heads} heads", calls)

@@ -17,6 +17,8 @@ PROMPT = "a green square moving right on a black background"
 LONG = {"steps": 100, "frames": 64}
 """Longer than any machine takes to press a button, or to open a second page."""
 
+SAMPLING = "document.querySelector('#tab_txt2video .progressDiv')?.textContent.includes('Sampling')"
+
 
 @pytest.fixture
 def at_once(server: Server) -> Iterator[None]:
@@ -30,7 +32,7 @@ def begin(page: Page, server: Server, **fields: object) -> None:
     """Start a run and wait until a step is done, before which a stop would leave nothing to keep."""
     page.ask(prompt=PROMPT, **fields)
     page.press("generate")
-    page.wait("document.querySelector('#tab_txt2video .progressDiv')?.textContent.includes('Sampling')")
+    page.wait(SAMPLING)
     wait_for_a_step(server)
 
 
@@ -82,7 +84,7 @@ def test_skip_goes_on_with_the_next_clip(page: Page, server: Server):
 def test_a_reloaded_page_shows_the_run_and_then_its_clip(page: Page, server: Server):
     begin(page, server, **LONG, count=1)
     page.open(forget=False)
-    page.wait("document.querySelector('#tab_txt2video .progressDiv')?.textContent.includes('Sampling')")
+    page.wait(SAMPLING)
     assert page.value("getComputedStyle(document.querySelector('#tab_txt2video .progressDiv')).display") == "block"
     page.wait("t.find('interrupt').style.display === 'block'")
     page.press("interrupt")
@@ -99,7 +101,7 @@ def test_a_page_that_is_left_in_the_midst_of_a_question_forgets_no_run(page: Pag
     page.js(f"window.fetch = {leaving}")
     page.wait("!window.t")
     page.open(forget=False)
-    page.wait("document.querySelector('#tab_txt2video .progressDiv')?.textContent.includes('Sampling')")
+    page.wait(SAMPLING)
     page.press("interrupt")
     page.wait("t.clips().length === 1")
     page.wait_until_idle()
