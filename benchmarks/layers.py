@@ -13,6 +13,7 @@ import functools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from unittest import mock
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +21,9 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from t2v_core.models import cpu_kernels
+from t2v_core.models.by_taps import ByTaps
 from t2v_core.models.modelscope.attention import Attention, FeedForward, RememberedText, attend
+from t2v_core.models.modelscope.channels_last import GroupNorm, norm_by_channels, norms_by_channels
 from t2v_core.models.modelscope.layers import (
     Conv2d,
     DoublingConv2d,
@@ -102,10 +105,12 @@ def choices(dtype: torch.dtype, *, frames: int, scale: int) -> Iterator[Choice]:
     for places, heads in ((1024, 5), (64, 20)):
         yield from _over_axes(dtype, frames=frames, places=places // scale, heads=heads)
         yield _of_text(dtype, tokens=frames * places // scale, heads=heads)
+    for shape in ((frames, 640, 16, 16), (1, 640, frames, 32), (frames, 1280, 8, 8)):
+        yield _normed(dtype, *shape)
 
 
 def _products(dtype: torch.dtype, *, rows: int, dim: int) -> Iterator[Choice]:
-    x, layer = torch.randn(rows, dim, dtype=dtype), Linear(dim, dim, dtype=dtype)
+    (x, more), layer = torch.randn(2, rows, dim, dtype=dtype), Linear(dim, dim, dtype=dtype)
     weight, bias = layer.weight.clone(), layer.bias.clone()
     plain = Linear(dim, dim, dtype=dtype)
     plain.weight, plain.bias = nn.Parameter(weight), nn.Parameter(bias)
@@ -116,7 +121,7 @@ def _products(dtype: torch.dtype, *, rows: int, dim: int) -> Iterator[Choice]:
     )
     yield Choice(
         "the same, and something added",
-        {"in one pass": lambda: layer(x, plus=x), "in two": lambda: layer(x) + x},
+        _in_passes(lambda: layer(x, plus=more)),
     )
     three = [Linear(dim, dim, bias=False, dtype=dtype) for _ in range(3)]
     alone = [Linear(dim, dim, bias=False, dtype=dtype) for _ in range(3)]
@@ -131,6 +136,16 @@ def _products(dtype: torch.dtype, *, rows: int, dim: int) -> Iterator[Choice]:
     )
 
 
+def _in_passes(work: Form) -> dict[str, Form]:
+    """Products that something follows, as this processor has them and the two ways that there are."""
+
+    def joining(joins: bool) -> Tensor:
+        with mock.patch.object(cpu_kernels, "joins_passes", return_value=joins):
+            return work()
+
+    return {"ours": work, "in one pass": lambda: joining(True), "in two": lambda: joining(False)}
+
+
 def _gated(dtype: torch.dtype, *, rows: int, dim: int) -> Choice:
     x, layer = torch.randn(rows, dim, dtype=dtype), GatedLinear(dim, 8 * dim, dtype=dtype)
     whole = Linear(dim, 8 * dim, dtype=dtype)
@@ -142,7 +157,8 @@ def _gated(dtype: torch.dtype, *, rows: int, dim: int) -> Choice:
         value, gate = whole(x).chunk(2, dim=-1)
         return value * F.gelu(gate)
 
-    return Choice(f"GEGLU of {rows} × {dim}", {"GELU and gate in the products": lambda: layer(x), "after": in_steps})
+    forms = _in_passes(lambda: layer(x)) | {"one product, GELU and gate after it": in_steps}
+    return Choice(f"GEGLU of {rows} × {dim}", forms)
 
 
 def _convolution(dtype: torch.dtype, *, frames: int, side: int, dim: int, stride: int = 1) -> Choice:
@@ -151,8 +167,7 @@ def _convolution(dtype: torch.dtype, *, frames: int, side: int, dim: int, stride
     plain.load_state_dict(layer.state_dict())
     turned = plain.weight.contiguous(memory_format=torch.channels_last)
     direct, taps = (
-        form(plain.weight, plain.bias, padding=1, stride=stride)
-        for form in (cpu_kernels.PackedConv, cpu_kernels.ByTaps)
+        form(plain.weight, plain.bias, padding=1, stride=stride) for form in (cpu_kernels.PackedConv, ByTaps)
     )
     pack(layer)
     return Choice(
@@ -187,9 +202,7 @@ def _over_frames(dtype: torch.dtype, *, frames: int, places: int, dim: int) -> C
     weight, bias = plain.weight, plain.bias
     assert bias is not None
     volume = rearrange(maps, "b c f p -> b c f p 1")
-    packed, three = (
-        form(weight[..., 0], bias, padding=(1, 0)) for form in (cpu_kernels.PackedConv, cpu_kernels.ByTaps)
-    )
+    packed, three = (form(weight[..., 0], bias, padding=(1, 0)) for form in (cpu_kernels.PackedConv, ByTaps))
     return Choice(
         f"convolution over {frames} frames of {places} places, {dim} channels",
         {
@@ -280,3 +293,12 @@ def _over_axes(dtype: torch.dtype, *, frames: int, places: int, heads: int) -> I
         parts = [rearrange(part, axes, heads=heads) for part in joined.chunk(3, dim=-1)]
         calls: dict[str, Callable[[], Tensor]] = {form: functools.partial(call, *parts) for form, call in forms.items()}
         yield Choice(f"{name}, {heads} heads", calls)
+
+
+def _normed(dtype: torch.dtype, *shape: int) -> Choice:
+    maps = torch.randn(shape).to(dtype).contiguous(memory_format=torch.channels_last)
+    norm = GroupNorm(32, shape[1]).to(dtype)
+    forms: dict[str, Form] = {"ours": lambda: norm(maps), "torch's": lambda: nn.GroupNorm.forward(norm, maps)}
+    if norms_by_channels(dtype):
+        forms["by channels"] = lambda: norm_by_channels(maps, norm)
+    return Choice(f"norm of {shape[0]} maps of {shape[2]}×{shape[3]}, {shape[1]} channels", forms)

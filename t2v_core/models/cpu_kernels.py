@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import itertools
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
 from t2v_core.models import processor
@@ -35,9 +33,6 @@ _MULTIPLIED = {
 _BY_PRODUCTS = 0
 """torch's number for attention without a fused kernel."""
 
-_IN_CACHE = 2**19
-"""Bytes that a core's own cache holds for sure."""
-
 _WIDENED_AT_ONCE = 16 * 2**20
 """Bytes of a narrow kernel that are widened at once."""
 
@@ -56,10 +51,10 @@ class Packed:
         self._weight = _kept(_ops()._reorder_linear_weight(_widened(weight, computes), None), weight.dtype)
         self._bias = None if bias is None else bias.to(computes)
 
-    def __call__(self, x: Tensor, *, plus: Tensor | None = None) -> Tensor:
-        """x (..., i) times the matrix, and `plus` (..., o) added; (..., o)."""
+    def __call__(self, x: Tensor, *, plus: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+        """x (..., i) times the matrix, and `plus` (..., o) added; (..., o), which goes into `out` if there is one."""
         with _wide(self._weight) as weight:
-            return linear(x, weight, self._bias, plus=plus)
+            return linear(x, weight, self._bias, plus=plus, out=out)
 
     def gelu(self, x: Tensor) -> Tensor:
         """An exact GELU of the product."""
@@ -70,7 +65,7 @@ class Packed:
 
     def times(self, x: Tensor, factor: Tensor) -> Tensor:
         """The product, multiplied by a tensor of its shape."""
-        if not has_avx512():
+        if not joins_passes():
             return self(x).mul_(factor)
         with _wide(self._weight) as weight:
             return _ops()._linear_pointwise.binary(x, factor, weight, self._bias, "mul")
@@ -134,7 +129,7 @@ class PackedConv:
         computes: torch.dtype | None = None,
     ) -> None:
         self._computes = computes or weight.dtype
-        self._geometry = (_pair(padding), _pair(stride), (1, 1), 1)  # no dilation, one group
+        self._geometry = (pair(padding), pair(stride), (1, 1), 1)  # no dilation, one group
         self.is_in_order = _has_one_order(channels=weight.shape[0])
         """Whether its order holds for all maps, so that their size needn't be looked at."""
         self._bias = None if bias is None else bias.to(self._computes)
@@ -166,7 +161,7 @@ class PackedConv:
         return found
 
     def _convolve(self, x: Tensor, weight: Tensor | Narrow, bias: Tensor | None, *, plus: Tensor | None) -> Tensor:
-        if plus is not None and not has_avx512():
+        if plus is not None and not joins_passes():
             return self._convolve(x, weight, bias, plus=None).add_(plus)
         with _wide(weight) as kernel:
             if plus is None:
@@ -187,104 +182,23 @@ def widened_at_once(kernel: Tensor, computes: torch.dtype) -> int:
     return -(-kernel.shape[1] // parts)
 
 
-class ByTaps:
-    """A convolution as a product for each of its kernel's places, of those places alone that have such a neighbour.
-
-    Small maps are mostly edge: of the nine neighbours of a 2×2 map's places five are padding, which is multiplied
-    otherwise. The kernel (o, i, h, w) must be larger than twice the padding.
-    """
-
-    def __init__(
-        self,
-        kernel: Tensor,
-        bias: Tensor | None,
-        *,
-        padding: Pair = 0,
-        stride: Pair = 1,
-        computes: torch.dtype | None = None,
-    ) -> None:
-        self._size, self._padding, self._stride = tuple(kernel.shape[2:]), _pair(padding), _pair(stride)
-        matrices = dict(zip(itertools.product(*map(range, self._size)), _by_tap(kernel), strict=True))
-        # Every place has the neighbour that is itself, with which the sum begins.
-        self._taps = {
-            tap: Packed(matrices[tap], bias if tap == self._padding else None, computes=computes)
-            for tap in sorted(matrices, key=lambda tap: tap != self._padding)
-        }
-
-    def __call__(self, x: Tensor, *, plus: Tensor | None = None) -> Tensor:
-        """Channels-last maps (n, i, h, w) to (n, o, h', w'), with `plus` of that shape added."""
-        maps, more = (None if each is None else rearrange(each, "n c h w -> n h w c") for each in (x, plus))
-        assert maps is not None
-        (_, itself), *others = self._taps.items()
-        own = maps[:, :: self._stride[0], :: self._stride[1]]
-        if not others:
-            return rearrange(itself(own, plus=more), "n h w o -> n o h w")
-        sizes = convolved(x.shape[-2:], self._size, padding=self._padding, stride=self._stride)
-        found = itself(own[:, : sizes[0], : sizes[1]]).float()
-        for tap, product in others:
-            rows, columns = map(self._of_tap, (0, 1), tap, x.shape[-2:], sizes)
-            seen = maps[:, rows.seen, columns.seen]
-            if seen.numel():
-                found[:, rows.made, columns.made] += product(seen)
-        if more is not None:
-            found += more
-        return rearrange(found.to(x.dtype), "n h w o -> n o h w")
-
-    def _of_tap(self, axis: int, tap: int, seen: int, made: int) -> _Reach:
-        """The places of the maps that lie under a kernel's place along an axis, and those of the result."""
-        shift, stride = tap - self._padding[axis], self._stride[axis]
-        first = max(0, -(shift // stride))
-        last = min(made, (seen - 1 - shift) // stride + 1)
-        start = first * stride + shift
-        return _Reach(slice(start, max(start, (last - 1) * stride + shift + 1), stride), slice(first, last))
-
-    def unpacked(self) -> Tensor:
-        """The kernel (o, i, h, w), bit for bit."""
-        taps = [self._taps[tap].unpacked() for tap in sorted(self._taps)]
-        return torch.stack(taps, dim=-1).unflatten(-1, self._size)
-
-
-def _by_tap(kernel: Tensor) -> Tensor:
-    """A kernel (o, i, h, w) as (h·w, o, i), in memory that is there for a moment."""
-    taps = kernel.flatten(2).permute(2, 0, 1)
-    if len(taps) == 1:
-        return taps
-    result = room(taps.shape, taps.dtype, kind="gathered")
-    # The numbers of a tap lie far apart: of some rows at a time they are in the processor's cache for all taps.
-    at_once = max(1, _IN_CACHE // kernel[0].nbytes)
-    for rows, found in zip(taps.split(at_once, dim=1), result.split(at_once, dim=1), strict=True):
-        found.copy_(rows)
-    return result
-
-
-class _Reach(NamedTuple):
-    """Places of the maps, and what they add to."""
-
-    seen: slice
-    made: slice
-
-
-def convolved(
-    size: Sequence[int], kernel: Sequence[int], *, padding: Sequence[int], stride: Sequence[int]
-) -> tuple[int, int]:
-    """The height and width that a convolution makes of these."""
-    height, width = ((size[axis] + 2 * padding[axis] - kernel[axis]) // stride[axis] + 1 for axis in (0, 1))
-    return height, width
-
-
 def joined(matrices: Sequence[Tensor]) -> Tensor:
     """The rows of some matrices (o, i) one after the other, in memory that is there for a moment."""
     shape = (sum(map(len, matrices)), *matrices[0].shape[1:])
     return torch.cat(tuple(matrices), out=room(shape, matrices[0].dtype, kind="gathered"))
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None, *, plus: Tensor | None = None) -> Tensor:
-    """A linear layer by oneDNN; the weight may be packed or plain."""
-    if plus is None:
-        return _ops()._linear_pointwise.default(x, weight, bias, "none", [], "")
-    if not has_avx512():
-        return linear(x, weight, bias).add_(plus)
-    return _ops()._linear_pointwise.binary(x, plus, weight, bias, "add")
+def linear(
+    x: Tensor, weight: Tensor, bias: Tensor | None, *, plus: Tensor | None = None, out: Tensor | None = None
+) -> Tensor:
+    """A linear layer by oneDNN; the weight may be packed or plain. The result goes into `out` if there is one."""
+    if plus is not None and joins_passes():
+        found = _ops()._linear_pointwise.binary(x, plus, weight, bias, "add")
+    else:
+        found = _ops()._linear_pointwise.default(x, weight, bias, "none", [], "")
+        if plus is not None:
+            return torch.add(found, plus, out=found if out is None else out)
+    return found if out is None else out.copy_(found)
 
 
 def multiply(matrix: Tensor, other: Tensor) -> Tensor:
@@ -313,10 +227,17 @@ def is_intel() -> bool:
 def has_avx512() -> bool:
     """Whether the processor computes with 512 bits at once, and torch does so.
 
-    Without it oneDNN's products get slower by what follows them in the same pass: a GELU takes a fifth of a product
-    more than in a pass of its own, a sum up to a tenth.
+    Without it a GELU in a product's own pass takes a fifth of the product more than in one of its own.
     """
     return torch.backends.cpu.get_cpu_capability() == "AVX512"
+
+
+def joins_passes() -> bool:
+    """Whether a sum or a factor takes less in a product's own pass than in one that follows, in the result's place.
+
+    That is so on Intel's processors with 512 bits. On others a factor takes up to a fifth of a product more there.
+    """
+    return has_avx512() and is_intel()
 
 
 @functools.lru_cache(maxsize=8)
@@ -390,5 +311,6 @@ def _ops() -> Any:
     return torch.ops.mkldnn
 
 
-def _pair(value: Pair) -> tuple[int, int]:
+def pair(value: Pair) -> tuple[int, int]:
+    """For the height and for the width."""
     return (value, value) if isinstance(value, int) else value

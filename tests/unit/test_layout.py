@@ -10,7 +10,13 @@ from torch import nn
 
 from t2v_core.models import cpu_kernels
 from t2v_core.models.modelscope import channels_last
-from t2v_core.models.modelscope.channels_last import GroupNorm, norm_channels_last, turn_kernels
+from t2v_core.models.modelscope.channels_last import (
+    GroupNorm,
+    norm_by_channels,
+    norm_channels_last,
+    norms_by_channels,
+    turn_kernels,
+)
 from t2v_core.models.modelscope.checkpoint import Part
 from t2v_core.models.modelscope.layers import FramewiseConv, JoinedLinear
 from t2v_core.models.modelscope.unet import UNet3D
@@ -76,6 +82,46 @@ def test_the_norm_is_torchs_and_its_result_lies_as_what_it_was_given(dtype, shap
     assert found[0].stride() == x[0].stride()
     error, usual = ((value.double() - exact).abs().max() for value in (found, native))
     assert error <= 1.01 * usual + 1e-9, "no digit is lost beside torch's own"
+
+
+@pytest.mark.skipif(not norms_by_channels(torch.bfloat16), reason="this torch has no mixed batch norm")
+@pytest.mark.parametrize("groups", [1, 8, 16])
+@pytest.mark.parametrize("shape", [(3, 16, 16, 16), (1, 32, 8, 41), (2, 16, 24, 30), (1, 16, 1, 256)])
+def test_a_norm_by_channels_on_a_processor_is_torchs(shape, groups, monkeypatch):
+    generator = torch.Generator().manual_seed(1)
+    x = 3 + 2 * torch.randn(shape, generator=generator) * torch.arange(1, 1 + shape[1]).view(1, -1, 1, 1)
+    x = x.bfloat16().contiguous(memory_format=torch.channels_last)
+    norm = GroupNorm(groups, shape[1], eps=1e-6).to(x.dtype)
+    for weight in norm.parameters():
+        nn.init.normal_(weight, generator=generator)
+    before, calls = x.clone(), []
+    monkeypatch.setattr(channels_last, "norm_by_channels", lambda x, norm: calls.append(0) or norm_by_channels(x, norm))
+    with torch.inference_mode():
+        exact = F.group_norm(x.double(), groups, norm.weight.double(), norm.bias.double(), 1e-6)
+        found, native = norm(x), nn.GroupNorm.forward(norm, x)
+    assert calls, "it isn't the way that the layer takes"
+    assert torch.equal(x, before)
+    assert found.dtype is x.dtype
+    assert found.stride() == x.stride()
+    error, usual = (torch.linalg.norm(value.double() - exact) for value in (found, native))
+    assert error <= 1.01 * usual, "no digit is lost beside torch's own"
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        torch.ones(1, 8, 15, 17, dtype=torch.bfloat16).contiguous(memory_format=torch.channels_last),
+        torch.ones(1, 8, 32, 32, dtype=torch.bfloat16).contiguous(memory_format=torch.channels_last),
+        torch.ones(1, 8, 300, dtype=torch.bfloat16),
+        torch.ones(2, 8, 16, 16, dtype=torch.bfloat16),
+        torch.ones(2, 8, 16, 16).contiguous(memory_format=torch.channels_last),
+    ],
+    ids=["few places", "many places", "no maps", "channels first", "32 bits"],
+)
+def test_other_norms_on_a_processor_are_left_to_torch(x, monkeypatch):
+    monkeypatch.setattr(channels_last, "norm_by_channels", None)
+    with torch.inference_mode():
+        assert GroupNorm(2, 8).to(x.dtype)(x).shape == x.shape
 
 
 @mixes_formats

@@ -9,7 +9,8 @@ from test_packing import bits, filled, inputs, unet
 from torch import nn
 
 from t2v_core.models import cpu_kernels, narrow
-from t2v_core.models.cpu_kernels import ByTaps, Packed, PackedConv
+from t2v_core.models.by_taps import ByTaps
+from t2v_core.models.cpu_kernels import Packed, PackedConv
 from t2v_core.models.modelscope.checkpoint import Part
 from t2v_core.models.modelscope.config import ModelConfig, UNetConfig
 from t2v_core.models.modelscope.layers import Conv2d, DoublingConv2d, FramewiseConv, GatedLinear, Linear
@@ -100,11 +101,11 @@ def test_all_but_the_places_is_narrow():
 
 
 @needs_places
-@pytest.mark.parametrize("has_avx512", [False, True])
+@pytest.mark.parametrize("joins_passes", [False, True])
 @pytest.mark.parametrize("at_once", [1, 5000, 2**20])
 @pytest.mark.parametrize(("kernel", "padding"), [((3, 3), (1, 1)), ((3, 1), (1, 0))])
-def test_a_kernel_is_widened_in_parts_that_add_up(kernel, padding, at_once, has_avx512, monkeypatch):
-    monkeypatch.setattr(cpu_kernels, "has_avx512", lambda: has_avx512)
+def test_a_kernel_is_widened_in_parts_that_add_up(kernel, padding, at_once, joins_passes, monkeypatch):
+    monkeypatch.setattr(cpu_kernels, "joins_passes", lambda: joins_passes)
     monkeypatch.setattr(cpu_kernels, "_WIDENED_AT_ONCE", at_once)
     conv = filled(nn.Conv2d(36, 48, kernel, padding=padding), torch.bfloat16)
     maps = torch.randn(2, 36, 6, 7).contiguous(memory_format=torch.channels_last)

@@ -12,7 +12,8 @@ from torch import nn
 
 from t2v_core.errors import Cancelled
 from t2v_core.models import cpu_kernels, winograd
-from t2v_core.models.cpu_kernels import ByTaps, PackedConv
+from t2v_core.models.by_taps import ByTaps
+from t2v_core.models.cpu_kernels import PackedConv
 from t2v_core.models.loading import blocks_of
 from t2v_core.models.modelscope import layers
 from t2v_core.models.modelscope.attention import FeedForward, RememberedText, TemporalTransformer
@@ -63,9 +64,10 @@ def bits(network: nn.Module) -> dict[str, torch.Tensor]:
 
 
 @needs_kernels
-@pytest.mark.parametrize("has_avx512", [False, True])
-def test_what_follows_a_product_is_the_same_in_its_pass_and_in_one_of_its_own(has_avx512, monkeypatch):
-    on_processor(monkeypatch, is_intel=False, has_avx512=has_avx512)
+@pytest.mark.parametrize(("is_intel", "has_avx512"), [(False, False), (False, True), (True, True)])
+def test_what_follows_a_product_is_the_same_in_its_pass_and_in_one_of_its_own(is_intel, has_avx512, monkeypatch):
+    on_processor(monkeypatch, is_intel=is_intel, has_avx512=has_avx512)
+    assert cpu_kernels.joins_passes() is is_intel
     linear, conv = filled(layers.Linear(32, 48)), filled(Conv2d(32, 48, 3, padding=1))
     rows, maps = torch.randn(5, 32), torch.randn(2, 32, 6, 7).contiguous(memory_format=torch.channels_last)
     more, more_maps = torch.randn(5, 48), torch.randn(2, 48, 6, 7).contiguous(memory_format=torch.channels_last)
@@ -76,6 +78,10 @@ def test_what_follows_a_product_is_the_same_in_its_pass_and_in_one_of_its_own(ha
         product, maps_made = linear(rows), conv(maps)
         pairs = [
             (packed(rows, plus=more), product + more),
+            (packed(rows, plus=more, out=(place := torch.empty(5, 48))), product + more),
+            (place, product + more),
+            (packed(rows, out=(bare := torch.empty(5, 48))), product),
+            (bare, product),
             (cpu_kernels.linear(rows, linear.weight, linear.bias, plus=more), product + more),
             (packed.gelu(rows), torch.nn.functional.gelu(product)),
             (packed.times(rows, more), product * more),

@@ -7,7 +7,8 @@ import threading
 import pytest
 import torch
 
-from t2v_core.models.cpu_kernels import ByTaps, joined, usable
+from t2v_core.models.by_taps import ByTaps
+from t2v_core.models.cpu_kernels import joined, usable
 from t2v_core.models.room import kept_room, room
 
 

@@ -227,11 +227,11 @@ class FeedForward(nn.Module):
             rows.flatten(0, -2).split(_ROWS_AT_ONCE) for rows in (tokens, result, *(() if plus is None else (plus,)))
         ]
         for rows, found, *more in zip(*parts, strict=True):
-            found.copy_(self._rows(rows, *more))
+            self._rows(rows, *more, out=found)
         return result
 
-    def _rows(self, tokens: Tensor, plus: Tensor | None = None) -> Tensor:
-        return self.net[2](self.net[0](tokens), plus=plus)
+    def _rows(self, tokens: Tensor, plus: Tensor | None = None, *, out: Tensor | None = None) -> Tensor:
+        return self.net[2](self.net[0](tokens), plus=plus, out=out)
 
 
 class TransformerBlock(nn.Module):

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from t2v_core.models import cpu_kernels
-from t2v_core.models.cpu_kernels import ByTaps, Form, Packed, PackedConv, convolved, widened_at_once
+from t2v_core.models.by_taps import ByTaps, convolved
+from t2v_core.models.cpu_kernels import Form, Packed, PackedConv, widened_at_once
 from t2v_core.models.modelscope.packable import Packable, give_up, take_back
 from t2v_core.models.winograd import OverFrames, OverPlaces
 
@@ -30,11 +31,12 @@ WIDEST_DOUBLED = 640
 class Linear(nn.Linear, Packable):
     """A matrix product over the last axis, with an optional tensor added."""
 
-    def forward(self, input: Tensor, *, plus: Tensor | None = None) -> Tensor:
-        """(..., i) to (..., o)."""
+    def forward(self, input: Tensor, *, plus: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+        """(..., i) to (..., o), which goes into `out` if there is one."""
         if self.is_packed:
-            return self._packed(input, plus=plus)
-        return _linear(input, self.weight, self.bias, plus=plus)
+            return self._packed(input, plus=plus, out=out)
+        found = _linear(input, self.weight, self.bias, plus=plus)
+        return found if out is None else out.copy_(found)
 
     def _pack(self) -> None:
         self._packed = Packed(self.weight, self.bias, computes=self.computes)
