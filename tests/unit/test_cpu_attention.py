@@ -32,15 +32,16 @@ def test_attention_of_few_and_many_tokens(dtype, tokens, has_tiles, has_vectors,
 def test_attention_by_products_in_parts_of_any_size_is_the_same(at_once, monkeypatch):
     query, key, value = torch.randn(3, 6, 24, 2, 8).bfloat16().transpose(2, 3)
     expected = attention._mixed(query, key, value)
-    monkeypatch.setattr(attention, "_SCORES_AT_ONCE", at_once)
-    seen: list[int] = []
+    monkeypatch.setattr(attention, "_NUMBERS_AT_ONCE", at_once)
+    seen: list[tuple[Tensor, ...]] = []
     mixed = attention._mixed
-    monkeypatch.setattr(attention, "_mixed", lambda *parts: seen.append(_scores(*parts)) or mixed(*parts))
+    monkeypatch.setattr(attention, "_mixed", lambda *parts: seen.append(parts) or mixed(*parts))
     found = attention._by_products(query, key, value)
     assert found.shape == expected.shape
     assert torch.allclose(found.float(), expected.float(), atol=1e-2)
-    assert max(seen) <= max(at_once, key.shape[2])
-    assert sum(seen) == _scores(query, key, value)
+    of_row = key.shape[2] + query.shape[3] + value.shape[3]
+    assert max(_scores(*parts) // key.shape[2] * of_row for parts in seen) <= max(at_once, of_row)
+    assert sum(_scores(*parts) for parts in seen) == _scores(query, key, value)
 
 
 @pytest.mark.parametrize("loud", [1, 8, 64, 512])
@@ -51,6 +52,17 @@ def test_large_scores_keep_their_digits_in_16_bits(tokens, loud):
     exact = F.scaled_dot_product_attention(*(part.double() for part in (query, key, value)))
     found = attention._by_products(query, key, value)
     assert torch.linalg.norm(found - exact) / torch.linalg.norm(exact) < 5e-3
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("around", [-20, 0, 20])
+def test_the_largest_score_is_found_by_its_bits(dtype, around):
+    scores = (torch.randn(3, 50, 7) * 4 + around).to(dtype)
+    scores[0, :10, 3], scores[0, 5:20, 4] = -0.0, torch.inf
+    scores[0, 20, :], scores[0, 21, 1:] = -torch.inf, -torch.inf
+    found = attention._largest(scores)
+    assert torch.equal(found, scores.amax(-1, keepdim=True))
+    assert attention._largest(torch.full((1, 2), torch.nan, dtype=dtype)).isnan().all()
 
 
 def _scores(query: Tensor, key: Tensor, value: Tensor) -> int:
