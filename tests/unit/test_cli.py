@@ -64,6 +64,18 @@ def test_a_prompt_becomes_a_file_whose_path_is_printed(renderers, capsys, tmp_pa
     assert (read_metadata(path) or "").startswith("a red ball\n")
 
 
+def test_a_prompt_may_have_its_name_before_it(renderers):
+    run("generate", "--prompt", "a red ball", "--seed", 7)
+    assert [request.prompt for request in rendered(renderers)] == ["a red ball"]
+
+
+def test_two_prompts_at_once_are_refused(renderers, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        run("generate", "a red ball", "--prompt", "a blue one")
+    assert "argument --prompt: not allowed with" in capsys.readouterr().err
+    assert not renderers
+
+
 def test_without_a_folder_files_go_where_the_webui_keeps_them(renderers, capsys):
     run("generate", "a", "--seed", 7)
     path = Path(capsys.readouterr().out.strip())

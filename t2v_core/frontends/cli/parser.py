@@ -78,7 +78,9 @@ def _add_generate(action: argparse.ArgumentParser) -> None:
         help="many videos: a text file with one prompt a line, or a JSON list of requests",
     )
     sources.add_argument("--from", dest="recipe", type=Path, metavar="FILE", help="make a video again from its recipe")
-    action.add_argument(PROMPT, nargs="?", default=argparse.SUPPRESS, help=FIELDS[PROMPT].spec.help)
+    either = action.add_mutually_exclusive_group()
+    either.add_argument(PROMPT, nargs="?", default=argparse.SUPPRESS, help=FIELDS[PROMPT].spec.help)
+    either.add_argument(FIELDS[PROMPT].flag, default=argparse.SUPPRESS, metavar="TEXT", help="the same, by its name")
     for field in FIELDS.values():
         if field.name != PROMPT:
             _add_field(action, field)
