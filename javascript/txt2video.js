@@ -1,6 +1,7 @@
 // The txt2video tab in the browser: starting runs, dropping recipes, and playing clips in step.
 
 const TXT2VIDEO = "txt2video";
+const TXT2VIDEO_TASK = `${TXT2VIDEO}_task_id`; // under which the browser keeps the run, for a page that is loaded again
 
 function txt2videoElement(name) {
     return gradioApp().getElementById(`${TXT2VIDEO}_${name}`);
@@ -15,7 +16,7 @@ function txt2videoFollow(task, timeout) {
         showRestoreProgressButton(TXT2VIDEO, false);
         // Not at once: a page that is left breaks off what it asks for, which looks like the end, and must forget nothing.
         setTimeout(() => {
-            if (localGet(`${TXT2VIDEO}_task_id`) === task) localRemove(`${TXT2VIDEO}_task_id`);
+            if (localGet(TXT2VIDEO_TASK) === task) localRemove(TXT2VIDEO_TASK);
         }, 500);
     };
     requestProgress(task, container, container, finished, null, timeout);
@@ -25,7 +26,7 @@ function txt2video_submit(...values) {
     showSubmitButtons(TXT2VIDEO, false);
     txt2videoMarkFields([]);
     const task = randomId();
-    localSet(`${TXT2VIDEO}_task_id`, task);
+    localSet(TXT2VIDEO_TASK, task);
     txt2videoFollow(task);
     values[0] = task;
     return values;
@@ -52,7 +53,7 @@ function txt2videoRestoreSoon(tries = 40) {
 function txt2video_restore() {
     txt2videoRestoring = true;
     showRestoreProgressButton(TXT2VIDEO, false);
-    const task = localGet(`${TXT2VIDEO}_task_id`);
+    const task = localGet(TXT2VIDEO_TASK);
     if (task) {
         setSubmitButtonsVisibility(TXT2VIDEO, true, true, false);
         txt2videoFollow(task, 0);
@@ -506,7 +507,7 @@ onUiLoaded(() => {
     onOptionsChanged(() => {
         for (const names of counters) toggleTokenCountingVisibility(...names.map((name) => `${TXT2VIDEO}_${name}`));
     });
-    if (localGet(`${TXT2VIDEO}_task_id`)) txt2videoRestoreSoon();
+    if (localGet(TXT2VIDEO_TASK)) txt2videoRestoreSoon();
     requestAnimationFrame(txt2videoKeepInStep);
 });
 
