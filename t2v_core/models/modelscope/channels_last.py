@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from t2v_core.models.modelscope.layers import FramewiseConv
 
 HALVES = (torch.float16, torch.bfloat16)
-"""The formats in which CUDA's convolutions want channels last."""
+"""The formats of 16 bits, in which CUDA's convolutions want channels last."""
 
 _OF_GROUPS = range(256, 1024)
 """The places of maps that torch's kernel for processors norms group by group, so that in 16 bits it takes up to four
