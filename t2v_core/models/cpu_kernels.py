@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -180,6 +180,12 @@ def widened_at_once(kernel: Tensor, computes: torch.dtype) -> int:
     """For how many of the channels that come in a kernel (o, i, ...) is widened to `computes` at once."""
     parts = -(-kernel.numel() * computes.itemsize // _WIDENED_AT_ONCE)
     return -(-kernel.shape[1] // parts)
+
+
+def equal_parts(count: int, *, at_once: int) -> Iterator[slice]:
+    """As few parts as there must be, for a small one at the end takes longer than its share."""
+    size = -(-count // -(-count // at_once))
+    return (slice(start, min(count, start + size)) for start in range(0, count, size))
 
 
 def joined(matrices: Sequence[Tensor]) -> Tensor:

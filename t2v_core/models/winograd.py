@@ -131,7 +131,7 @@ class OverFrames:
         result = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
         found = rearrange(result, "1 c f p -> f p c")
         at_once = max(1, _SMALL // (4 * _SEEN * tiles * before))
-        for some in _equal_parts(places, at_once=at_once):
+        for some in cpu_kernels.equal_parts(places, at_once=at_once):
             padded = _padded(clip[:, some], {0: (1, _MADE * tiles + 1 - frames)})
             products = cpu_kernels.multiply_each(_spread(padded, axis=0), kernel)
             made = _room_for(found[:, some], axes=(0,))
@@ -168,16 +168,10 @@ def _parts(maps: Tensor, *, bytes_at_once: int) -> Iterator[tuple[slice, slice]]
     rows = -(-height // _MADE)
     at_once = max(1, bytes_at_once // (4 * _SEEN**2 * -(-width // _MADE) * channels))
     if whole := at_once // rows:
-        yield from ((some, slice(0, rows)) for some in _equal_parts(count, at_once=whole))
+        yield from ((some, slice(0, rows)) for some in cpu_kernels.equal_parts(count, at_once=whole))
         return
     for number in range(count):
-        yield from ((slice(number, number + 1), some) for some in _equal_parts(rows, at_once=at_once))
-
-
-def _equal_parts(count: int, *, at_once: int) -> Iterator[slice]:
-    """As few parts as there must be, for a small one at the end takes longer than its share."""
-    size = -(-count // -(-count // at_once))
-    return (slice(start, min(count, start + size)) for start in range(0, count, size))
+        yield from ((slice(number, number + 1), some) for some in cpu_kernels.equal_parts(rows, at_once=at_once))
 
 
 def _padded(values: Tensor, room: dict[int, tuple[int, int]]) -> Tensor:

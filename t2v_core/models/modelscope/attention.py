@@ -155,17 +155,11 @@ def _by_products(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     if batch * heads * of_head <= _NUMBERS_AT_ONCE:
         return _mixed(query, key, value)
     result = query.new_empty(batch, rows, heads, value.shape[-1]).transpose(1, 2)
-    parts = itertools.product(_slices(batch, of=heads * of_head), _slices(heads, of=of_head), _slices(rows, of=of_row))
-    for some, these, those in parts:
+    sizes = ((batch, heads * of_head), (heads, of_head), (rows, of_row))
+    parts = (cpu_kernels.equal_parts(count, at_once=max(1, _NUMBERS_AT_ONCE // each)) for count, each in sizes)
+    for some, these, those in itertools.product(*parts):
         result[some, these, those] = _mixed(query[some, these, those], key[some, these], value[some, these])
     return result
-
-
-def _slices(count: int, *, of: int) -> list[slice]:
-    """As few slices as may be, of about the same size: so many things that have `of` numbers each."""
-    parts = math.ceil(count / max(1, _NUMBERS_AT_ONCE // of))
-    size = math.ceil(count / parts)
-    return [slice(start, start + size) for start in range(0, count, size)]
 
 
 def _mixed(query: Tensor, key: Tensor, value: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ class GroupNorm(nn.GroupNorm):
     """A group norm whose result lies in memory as its input does, on every device.
 
     torch's kernel for CUDA puts channels first, and a convolution in 16 bits behind it has to turn them last again.
+    That for processors is slow in 16 bits for maps of some sizes, which have another way.
     """
 
     def forward(self, input: Tensor) -> Tensor:
